@@ -1,1 +1,26 @@
-//! core
+//! The pure heart of notrack: policies and node facts in, rules and reasons out.
+//!
+//! No clock, no environment, no I/O, no client. The way through it:
+//!
+//! ```text
+//! manifest ── text to object, with positions        policy::validate ── object to ValidatedPolicy
+//! index ── what is known                            compile ── RuleSet of a node class
+//! rules ── RuleSet + NodeFacts to nf::Table          diff ── Observed + Table to Transaction
+//! model ── what must happen to a packet             nf::eval ── what a table does to it
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod compile;
+pub mod diff;
+pub mod facts;
+pub mod hazard;
+pub mod index;
+// manifest
+pub mod model;
+pub mod net;
+pub mod nf;
+pub mod packet;
+pub mod policy;
+pub mod pressure;
+pub mod rules;
+pub mod selector;

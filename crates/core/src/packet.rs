@@ -1,0 +1,62 @@
+//! A packet as our rules see it.
+
+use std::net::IpAddr;
+
+use crate::nf::{Direction, Hook};
+
+/// The tuple of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address, of the same family.
+    pub destination: IpAddr,
+    /// Transport protocol number.
+    pub proto: u8,
+    /// Source port; 0 for protocols without ports.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+}
+
+/// A packet at one of the raw hooks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The tuple of the packet itself.
+    pub tuple: Tuple,
+    /// TCP's flags byte; 0 otherwise.
+    pub tcp_flags: u8,
+    /// The ICMP or ICMPv6 type; 0 otherwise.
+    pub icmp_type: u8,
+    /// The tuple of the packet that an ICMP error embeds, where it can be read.
+    pub embedded: Option<Tuple>,
+    /// The interface: incoming in prerouting, outgoing in output.
+    pub interface: String,
+}
+
+impl Packet {
+    /// Whether the interface on the side of `direction` is known at `hook`, and its name.
+    pub fn interface(&self, hook: Hook, direction: Direction) -> Option<&str> {
+        match (hook, direction) {
+            (Hook::Prerouting | Hook::Input, Direction::In) | (Hook::Output, Direction::Out) => Some(&self.interface),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is tracked.
+    Tracked,
+    /// It bypasses tracking; the policy that owns it.
+    Bypassed(String),
+}
+
+/// Whether an interface's name is meant by a name or pattern.
+pub fn interface_matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => pattern == name,
+    }
+}

@@ -1,0 +1,14 @@
+//! From a rule set to the table of one node: fill in the node's facts, cut the tuples into disjoint cells,
+//! write cells as elements of maps.
+
+mod boxes;
+mod cells;
+mod clause;
+mod limit;
+mod render;
+mod sites;
+mod writer;
+
+pub use clause::{Class, Clause, Clauses, Outcome, localise};
+pub use render::{Rendered, counter_name, render};
+pub use sites::{Interfaces, Half, Site, View, sites};

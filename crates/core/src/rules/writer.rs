@@ -1,0 +1,274 @@
+//! Writes cells into maps: server side as keys, client side in a chain of its own behind the key.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::boxes::Rectangle;
+use super::cells::{Cell, Stage};
+use super::clause::{Class, Outcome};
+use super::render::{RenderError, bypass_chain, limit_chain};
+use super::sites::{Half, View};
+use crate::compile::{RuleSet, hex};
+use crate::net::Family;
+use crate::nf::{Chain, Direction, Element, FieldType, Key, RawField, Rule, Set, SetSpec, Statement, Table, Verdict};
+
+/// A range of at most so many ports of one address becomes that many exact elements, so that an exact look-up is
+/// often the only one: a second one costs every packet that misses some 130 ns.
+const MOST_EXPANDED_PORTS: u32 = 128;
+
+/// More elements than this are refused: the node would spend seconds and hundreds of megabytes on them.
+pub(super) const MOST_ELEMENTS: usize = 400_000;
+
+/// What a map is looked up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To bypass a packet, or the ICMP error about one.
+    Bypass(View),
+    /// To bypass the ICMP error about a fragment, IPv6 only: its ports lie behind a fragment header.
+    BypassFragment,
+    /// To limit new connections.
+    Limit,
+}
+
+impl Purpose {
+    fn suffix(self) -> &'static str {
+        match self {
+            Purpose::Bypass(View::Direct) => "",
+            Purpose::Bypass(View::Embedded) => "-icmp",
+            Purpose::BypassFragment => "-icmpfrag",
+            Purpose::Limit => "-limit",
+        }
+    }
+
+    /// The chain that a policy's packets go to; `None` where they are left alone.
+    fn target(self, rule_set: &RuleSet, place: usize, half: Half) -> Option<Arc<str>> {
+        let policy = rule_set.policies().get(place)?;
+        match self {
+            Purpose::Bypass(View::Direct) => Some(bypass_chain(policy, half)),
+            Purpose::Bypass(View::Embedded) | Purpose::BypassFragment => {
+                policy.compensation.icmp_errors.then(|| bypass_chain(policy, half))
+            }
+            Purpose::Limit => {
+                (policy.compensation.new_connections_per_second > 0).then(|| limit_chain(policy))
+            }
+        }
+    }
+}
+
+/// Where a tuple lies in the packet.
+struct Layout {
+    server: [RawField; 3],
+    client: [RawField; 2],
+}
+
+impl Layout {
+    fn of(purpose: Purpose, family: Family, half: Half) -> Layout {
+        let transport = |offset, bits| RawField::Transport { offset, bits };
+        // Behind the eight bytes of ICMP: the embedded IP header, then the first bytes of the transport header.
+        let (source, destination, proto, source_port, destination_port) = match (purpose, family) {
+            (Purpose::Bypass(View::Direct) | Purpose::Limit, _) => (
+                RawField::SourceAddress(family),
+                RawField::DestinationAddress(family),
+                RawField::L4Proto,
+                RawField::SourcePort,
+                RawField::DestinationPort,
+            ),
+            (Purpose::Bypass(View::Embedded) | Purpose::BypassFragment, Family::Ipv4) => (
+                transport(160, 32),
+                transport(192, 32),
+                transport(136, 8),
+                transport(224, 16),
+                transport(240, 16),
+            ),
+            (Purpose::Bypass(View::Embedded), Family::Ipv6) => (
+                transport(128, 128),
+                transport(256, 128),
+                transport(112, 8),
+                transport(384, 16),
+                transport(400, 16),
+            ),
+            (Purpose::BypassFragment, Family::Ipv6) => (
+                transport(128, 128),
+                transport(256, 128),
+                transport(384, 8),
+                transport(448, 16),
+                transport(464, 16),
+            ),
+        };
+        match half {
+            Half::ToServer => {
+                Layout { server: [destination, proto, destination_port], client: [source, source_port] }
+            }
+            Half::FromServer => {
+                Layout { server: [source, proto, source_port], client: [destination, destination_port] }
+            }
+        }
+    }
+}
+
+/// Adds maps and cell chains to a table.
+pub(super) struct Writer<'a> {
+    pub table: &'a mut Table,
+    pub rule_set: &'a RuleSet,
+    pub purpose: Purpose,
+    pub family: Family,
+    pub elements: &'a mut usize,
+}
+
+impl Writer<'_> {
+    /// Writes the cells of a class; returns the statements that look them up, none where there is nothing.
+    pub fn write(&mut self, class: Class, half: Half, cells: &[Cell]) -> Result<Vec<Statement>, RenderError> {
+        let layout = Layout::of(self.purpose, self.family, half);
+        let mut exact = Vec::new();
+        let mut ranges = Vec::new();
+        for cell in cells {
+            let Some(target) = self.target(cell, half, &layout)? else { continue };
+            let verdict = Some(Verdict::Jump(target));
+            if cell.servers.is_one() && cell.ports.len() <= MOST_EXPANDED_PORTS {
+                let address = Key::EMPTY.address(cell.servers.first_address()).proto(cell.proto);
+                exact.extend((cell.ports.first()..=cell.ports.last()).map(|port| Element {
+                    key: address.port(port),
+                    end: None,
+                    verdict: verdict.clone(),
+                }));
+            } else {
+                ranges.push(Element {
+                    key: Key::EMPTY
+                        .address(cell.servers.first_address())
+                        .proto(cell.proto)
+                        .port(cell.ports.first()),
+                    end: Some(
+                        Key::EMPTY
+                            .address(cell.servers.last_address())
+                            .proto(cell.proto)
+                            .port(cell.ports.last()),
+                    ),
+                    verdict,
+                });
+            }
+            self.within_bounds(exact.len() + ranges.len())?;
+        }
+        let name = format!("{}-{}{}{}", class.prefix(), half.suffix(), self.family.digit(), self.purpose.suffix());
+        let mut lookups = Vec::new();
+        for (name, interval, elements) in [(name.clone(), false, exact), (format!("{name}-ranges"), true, ranges)] {
+            if elements.is_empty() {
+                continue;
+            }
+            self.add_map(&name, &layout.server, interval, elements)?;
+            lookups.push(Statement::VerdictMap { key: layout.server.to_vec(), map: name.into() });
+        }
+        Ok(lookups)
+    }
+
+    fn within_bounds(&self, more: usize) -> Result<(), RenderError> {
+        let elements = *self.elements + more;
+        if elements > MOST_ELEMENTS { Err(RenderError::TooLarge { elements }) } else { Ok(()) }
+    }
+
+    fn add_map(
+        &mut self,
+        name: &str,
+        key: &[RawField],
+        interval: bool,
+        elements: Vec<Element>,
+    ) -> Result<(), RenderError> {
+        self.within_bounds(elements.len())?;
+        *self.elements += elements.len();
+        let key: Vec<FieldType> = key.iter().map(|field| field.field_type()).collect();
+        let spec = SetSpec { key, interval, verdicts: true, timeout: false };
+        self.table.sets.insert(name.to_owned(), Set::new(spec, elements));
+        Ok(())
+    }
+
+    /// The chain that a cell's elements lead to: a policy's own where every client is welcome.
+    fn target(&mut self, cell: &Cell, half: Half, layout: &Layout) -> Result<Option<Arc<str>>, RenderError> {
+        let stages = cell.stages.as_slice();
+        if let [Stage { interfaces, clients }] = stages
+            && let (true, [(rectangle, Outcome::Policy(place))]) = (interfaces.is_empty(), clients.as_slice())
+            && *rectangle == Rectangle::all(self.family)
+        {
+            return Ok(self.purpose.target(self.rule_set, *place, half));
+        }
+        let mut entries: Vec<(&Stage, Vec<Element>)> = Vec::with_capacity(stages.len());
+        let mut wanted = false;
+        for stage in stages {
+            let elements = stage
+                .clients
+                .iter()
+                .map(|(clients, outcome)| {
+                    let target = match outcome {
+                        Outcome::Keep => None,
+                        Outcome::Policy(place) => self.purpose.target(self.rule_set, *place, half),
+                    };
+                    wanted |= target.is_some();
+                    Element {
+                        key: Key::EMPTY
+                            .address(clients.addresses.first_address())
+                            .port(clients.ports.first()),
+                        end: Some(
+                            Key::EMPTY
+                                .address(clients.addresses.last_address())
+                                .port(clients.ports.last()),
+                        ),
+                        // Goto: a packet that does not fit goes back to the hook's next look-up, never to another
+                        // stage.
+                        verdict: Some(target.map_or(Verdict::Return, Verdict::Goto)),
+                    }
+                })
+                .collect();
+            entries.push((stage, elements));
+        }
+        if !wanted {
+            return Ok(None);
+        }
+        self.add_cell_chain(&entries, half, layout).map(Some)
+    }
+
+    /// A chain for a set of policies that share a key; named by its content, so that equal cells share it and an
+    /// unrelated change never renames it.
+    fn add_cell_chain(
+        &mut self,
+        entries: &[(&Stage, Vec<Element>)],
+        half: Half,
+        layout: &Layout,
+    ) -> Result<Arc<str>, RenderError> {
+        let content = format!("{:?} {} {entries:?}", self.purpose, half.suffix());
+        let name: String = format!("c-{}", &hex(&Sha256::digest(content.as_bytes()))[..16]);
+        if self.table.chains.contains_key(&name) {
+            return Ok(name.into());
+        }
+        let mut rules = Vec::new();
+        for (number, (stage, elements)) in entries.iter().enumerate() {
+            let mut map = name.clone();
+            if number > 0 {
+                // Writing to a String cannot fail.
+                let _ = write!(map, "-{number}");
+            }
+            self.add_map(&map, &layout.client, true, elements.clone())?;
+            let mut lookup = Vec::with_capacity(3);
+            if matches!(layout.client[0], RawField::SourceAddress(_) | RawField::DestinationAddress(_)) {
+                lookup.push(Statement::Family(self.family));
+            }
+            lookup.push(Statement::VerdictMap { key: layout.client.to_vec(), map: map.into() });
+            if stage.interfaces.is_empty() {
+                rules.push(Rule(lookup));
+                continue;
+            }
+            // In prerouting a packet has no outgoing interface, in output no incoming one: one chain serves both.
+            for interface in &stage.interfaces {
+                for direction in [Direction::In, Direction::Out] {
+                    let guard = Statement::InterfaceName(direction, interface.clone());
+                    rules.push(Rule([vec![guard], lookup.clone()].concat()));
+                }
+            }
+        }
+        self.table.chains.insert(name.clone(), Chain { base: None, rules });
+        Ok(name.into())
+    }
+}
+
+/// The cells of every class.
+pub(super) type ClassCells = BTreeMap<Class, Vec<Cell>>;
