@@ -1,0 +1,84 @@
+//! The rendered table, in the interpreter, judges every packet as the packet model does.
+
+mod support;
+
+use notrack_core::model::judge;
+use notrack_core::nf::Hook;
+use notrack_core::nf::eval::evaluate;
+use notrack_core::packet::Judgement;
+use notrack_core::rules::{counter_name, render};
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_table_judges_as_the_model(
+        policies in support::policies(),
+        packets in prop::collection::vec(support::packet(), 40),
+    ) {
+        let rule_set = support::rule_set(&policies);
+        let facts = support::facts();
+        let rendered = render(&rule_set, &facts, None).unwrap();
+        for packet in &packets {
+            for hook in [Hook::Prerouting, Hook::Output] {
+                let wanted = judge(&rule_set, &facts, hook, packet);
+                let outcome = evaluate(&rendered.table, hook, packet);
+                let context = format!("{hook:?} {packet:?}\n{}", rendered.table);
+                match wanted {
+                    Judgement::Tracked => prop_assert!(!outcome.untracked, "{}", context),
+                    Judgement::Bypassed(owner) => {
+                        prop_assert!(outcome.untracked, "not bypassed for {}: {}", owner, context);
+                        let owner = counter_name(&owner);
+                        prop_assert_eq!(outcome.counted.last(), Some(&owner), "{}", context);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_applying_makes_no_difference(
+        policies in support::policies(),
+        seed in any::<prop::sample::Index>(),
+    ) {
+        let mut turned = policies.clone();
+        turned.rotate_left(seed.index(policies.len()));
+        turned.reverse();
+        let (one, other) = (support::rule_set(&policies), support::rule_set(&turned));
+        prop_assert_eq!(one.digest(), other.digest());
+        let facts = support::facts();
+        let (one, other) = (render(&one, &facts, None).unwrap(), render(&other, &facts, None).unwrap());
+        prop_assert_eq!(one.table.to_string(), other.table.to_string());
+        prop_assert_eq!(one.findings, other.findings);
+    }
+
+    #[test]
+    fn protected_packets_are_tracked_whatever_the_policies(
+        policies in support::policies(),
+        mut packet in support::packet(),
+        from in any::<bool>(),
+    ) {
+        // What leaves for or arrives at this node's SSH.
+        packet.tuple.proto = 6;
+        packet.embedded = None;
+        let own = support::address(if packet.tuple.source.is_ipv4() { "10.0.0.1" } else { "fd00::1" });
+        let hook = if from { Hook::Output } else { Hook::Prerouting };
+        if from {
+            (packet.tuple.source, packet.tuple.source_port) = (own, 22);
+        } else {
+            (packet.tuple.destination, packet.tuple.destination_port) = (own, 22);
+        }
+        // The other end uses an ephemeral port, as the other end of an SSH session does.
+        packet.interface = "nt0".to_owned();
+        if from {
+            packet.tuple.destination_port = 40000;
+        } else {
+            packet.tuple.source_port = 40000;
+        }
+        let rule_set = support::rule_set(&policies);
+        let rendered = render(&rule_set, &support::facts(), None).unwrap();
+        let outcome = evaluate(&rendered.table, hook, &packet);
+        prop_assert!(!outcome.untracked, "{packet:?}\n{}", rendered.table);
+    }
+}
