@@ -15,7 +15,7 @@ pub mod diff;
 pub mod facts;
 pub mod hazard;
 pub mod index;
-// manifest
+pub mod manifest;
 pub mod model;
 pub mod net;
 pub mod nf;

@@ -1,1 +1,5 @@
 //! netlink
+pub mod attr;
+pub mod conntrack;
+pub mod socket;
+pub mod nft;

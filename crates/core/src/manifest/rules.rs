@@ -16,7 +16,7 @@ impl Rule {
     /// All rules that stand on a schema itself (not on those within it).
     pub(super) fn all(schema: &Json) -> Result<Vec<Self>, String> {
         let rules = schema["x-kubernetes-validations"].as_array();
-        let bare = without_rules(schema);
+        let bare = shape(schema);
         rules.into_iter().flatten().map(|rule| Self::new(&bare, rule)).collect()
     }
 
@@ -43,17 +43,21 @@ impl Rule {
     }
 }
 
-/// The schema's shape alone: the evaluator needs it to give values their CEL types.
-fn without_rules(schema: &Json) -> Json {
-    match schema {
-        Json::Object(fields) => fields
-            .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "x-kubernetes-validations" | "default" | "description"))
-            .map(|(key, value)| (key.clone(), without_rules(value)))
-            .collect(),
-        Json::Array(items) => items.iter().map(without_rules).collect(),
-        other => other.clone(),
+/// The schema's types alone: the evaluator needs them to give values their CEL types.
+fn shape(schema: &Json) -> Json {
+    let mut shape = json!({ "type": schema["type"] });
+    if let Some(format) = schema.get("format") {
+        shape["format"] = format.clone();
     }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get(key) {
+            shape[key] = self::shape(inner);
+        }
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        shape["properties"] = properties.iter().map(|(name, inner)| (name.clone(), self::shape(inner))).collect();
+    }
+    shape
 }
 
 /// Which fields a rule reads, so that one bad field does not keep the rules about the others from being checked.

@@ -58,8 +58,6 @@ struct Frame {
     span: Span,
     anchor: usize,
     tag: Option<Flaw>,
-    /// Nodes when it began, to know how large it is in the end.
-    room: usize,
     kind: Kind,
 }
 
@@ -137,6 +135,7 @@ impl<'a> Reader<'a> {
             };
             if anchor > 0 {
                 let size = size(&node);
+                self.take(size, span)?;
                 self.anchors.insert(anchor, (node.clone(), size));
             }
             self.place(node, documents);
@@ -169,19 +168,18 @@ impl<'a> Reader<'a> {
     }
 
     fn open(&mut self, span: Span, anchor: usize, tag: Option<&Tag>, kind: Kind) -> Result<(), Broken> {
-        let room = self.room;
         self.take(1, span)?;
         if self.frames.len() >= MAX_DEPTH {
             return Err(too_large(span, format!("nested more than {MAX_DEPTH} levels deep")));
         }
         let tag = tag.filter(|tag| !is_core(tag, &["map", "seq"])).map(tag_flaw);
-        self.frames.push(Frame { span, anchor, tag, room, kind });
+        self.frames.push(Frame { span, anchor, tag, kind });
         Ok(())
     }
 
     /// Completes the innermost list or mapping.
     fn close(&mut self, end: Span) -> Option<(Node, usize)> {
-        let Frame { span, anchor, tag, room: _, kind } = self.frames.pop()?;
+        let Frame { span, anchor, tag, kind } = self.frames.pop()?;
         let end = (end.offset + end.len).max(span.offset);
         let value = match (tag, kind) {
             (Some(flaw), _) => Value::Bad(flaw),

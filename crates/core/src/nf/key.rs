@@ -70,7 +70,7 @@ impl FieldType {
             FieldType::IcmpType => 14,
             FieldType::TcpFlag => 15,
             FieldType::Icmpv6Type => 29,
-            FieldType::Raw { .. } => 5,
+            FieldType::Raw { .. } => 4,
         }
     }
 
