@@ -1,0 +1,78 @@
+//! The corpus in tests/manifests: what is accepted means the same to the types, and what is refused is refused for its
+//! reason, at its place.
+
+// clippy exempts tests, but not the functions that they call.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{fs, path::PathBuf};
+
+use notrack_api::NoTrackPolicy;
+use notrack_core::manifest::{Diagnostic, Parsed, Severity, parse};
+
+/// The files of one half of the corpus, by name.
+fn corpus(half: &str) -> Vec<(String, String)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/manifests").join(half);
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn errors(parsed: &Parsed) -> Vec<&Diagnostic> {
+    parsed.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect()
+}
+
+#[test]
+fn accepted_manifests_mean_what_they_say() {
+    let files = corpus("accepted");
+    assert!(files.len() >= 15, "{}", files.len());
+    for (name, text) in files {
+        let parsed = parse(&name, &text);
+        assert_eq!(parsed.diagnostics, [], "{name}");
+        assert!(!parsed.manifests.is_empty(), "{name}");
+        for manifest in &parsed.manifests {
+            // Written out and read again it is the same, in both of its forms.
+            let json = serde_json::to_string_pretty(&manifest.policy).unwrap();
+            let typed: NoTrackPolicy = serde_json::from_str(&json).unwrap();
+            assert_eq!(typed, manifest.policy, "{name}");
+            let again = parse("again.json", &json);
+            assert_eq!(again.diagnostics, [], "{name}: {json}");
+            assert_eq!(again.manifests[0].policy, manifest.policy, "{name}");
+        }
+    }
+}
+
+#[test]
+fn refused_manifests_say_why_and_where() {
+    let files = corpus("refused");
+    assert!(files.len() >= 45, "{}", files.len());
+    let surprises: Vec<String> = files.iter().filter_map(|(name, text)| surprise(name, text)).collect();
+    assert!(surprises.is_empty(), "{}", surprises.join("\n"));
+}
+
+/// Compares a file's errors with its first lines (`# expect: <path>: <part of the message>`, `-` for no path) and with
+/// the lines that are marked `# here`.
+fn surprise(name: &str, text: &str) -> Option<String> {
+    let parsed = parse(name, text);
+    let found = errors(&parsed);
+    let mut expected: Vec<(&str, &str)> = text
+        .lines()
+        .map_while(|line| line.strip_prefix("# expect: "))
+        .map(|expectation| expectation.split_once(": ").unwrap())
+        .map(|(path, message)| (if path == "-" { "" } else { path }, message))
+        .collect();
+    let count = expected.len();
+    expected.retain(|(path, message)| !found.iter().any(|d| d.path == *path && d.message.contains(message)));
+
+    let marked: Vec<usize> = (1..).zip(text.lines()).filter(|(_, line)| line.contains("# here")).map(|(n, _)| n).collect();
+    let mut lines: Vec<usize> = found.iter().map(|d| d.line).collect();
+    lines.dedup();
+    let in_text = found.iter().all(|d| text.get(d.span.offset..d.span.offset + d.span.len).is_some());
+
+    let as_expected = count > 0 && count == found.len() && expected.is_empty() && lines == marked && in_text;
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    (!as_expected).then(|| format!("{name}: missing {expected:?}, marked {marked:?}\n  {}", shown.join("\n  ")))
+}

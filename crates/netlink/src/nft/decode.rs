@@ -55,6 +55,12 @@ pub(super) fn observe(socket: &mut Socket) -> Result<Option<Observed>, NftError>
     Ok(Some(observed))
 }
 
+pub(super) fn counters(socket: &mut Socket) -> Result<BTreeMap<String, CounterValue>, NftError> {
+    let mut observed = Observed::default();
+    dump(socket, uapi::NFT_MSG_GETOBJ, named(uapi::NFTA_OBJ_TABLE), |message| counter(message, &mut observed))?;
+    Ok(observed.counters)
+}
+
 /// Kernels may be built without flow tables: then there are none.
 fn without_flowtables(error: NftError) -> Result<(), NftError> {
     match &error {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use nftnl::nftnl_sys::libc;
 use nftnl::{Batch, Chain, MsgType, NlMsg, ProtoFamily, Rule, Table};
 use notrack_core::diff::Op;
-use notrack_core::nf::{Base, Element, FieldType, Hook, SetSpec, TABLE_NAME};
+use notrack_core::nf::{Base, Element, FieldType, Hook, Key, SetSpec, TABLE_NAME};
 
 use super::expression::{Lowered, verdict_code};
 use super::message::{Quiet, Raw};
@@ -131,12 +131,12 @@ impl BatchWriter {
             Op::FlushSet(name) => {
                 self.raw(op, uapi::NFT_MSG_DELSETELEM, 0, |message| element_list(message, name))
             }
-            Op::AddElements { set, elements, lifetime, .. } => {
+            Op::AddElements { set, spec, elements, lifetime } => {
                 let timeout = lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
-                self.elements(op, uapi::NFT_MSG_NEWSETELEM, create, set, elements, timeout)
+                self.elements(op, (uapi::NFT_MSG_NEWSETELEM, create), (set, spec), elements, timeout)
             }
-            Op::DeleteElements { set, elements, .. } => {
-                self.elements(op, uapi::NFT_MSG_DELSETELEM, 0, set, elements, None)
+            Op::DeleteElements { set, spec, elements } => {
+                self.elements(op, (uapi::NFT_MSG_DELSETELEM, 0), (set, spec), elements, None)
             }
             Op::AddCounter(name) => self.raw(op, uapi::NFT_MSG_NEWOBJ, create, |message| {
                 message.text(uapi::NFTA_OBJ_TABLE, TABLE_NAME);
@@ -176,18 +176,18 @@ impl BatchWriter {
     fn elements(
         &mut self,
         op: &Op,
-        message: u16,
-        flags: u16,
-        set: &str,
+        (message, flags): (u16, u16),
+        (set, spec): (&str, &SetSpec),
         elements: &[Element],
         timeout: Option<u64>,
     ) -> Result<(), NftError> {
+        let len = key_len(spec);
         for chunk in elements.chunks(ELEMENTS_A_MESSAGE) {
             self.raw(op, message, flags, |message| {
                 element_list(message, set);
                 message.nested(uapi::NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
                     for element in chunk {
-                        list.nested(uapi::NFTA_LIST_ELEM, |item| write_element(item, element, timeout));
+                        list.nested(uapi::NFTA_LIST_ELEM, |item| write_element(item, element, len, timeout));
                     }
                 });
             })?;
@@ -201,11 +201,15 @@ fn element_list(message: &mut Writer<'_>, set: &str) {
     message.text(uapi::NFTA_SET_ELEM_LIST_SET, set);
 }
 
-fn write_element(item: &mut Writer<'_>, element: &Element, timeout: Option<u64>) {
+fn write_element(item: &mut Writer<'_>, element: &Element, len: usize, timeout: Option<u64>) {
     let Element { key, end, verdict } = element;
-    item.nested(uapi::NFTA_SET_ELEM_KEY, |data| data.bytes(uapi::NFTA_DATA_VALUE, key.bytes()));
+    let mut write = |kind, key: &Key| {
+        let bytes = key.bytes();
+        item.nested(kind, |data| data.bytes(uapi::NFTA_DATA_VALUE, bytes.get(..len).unwrap_or(bytes)));
+    };
+    write(uapi::NFTA_SET_ELEM_KEY, key);
     if let Some(end) = end {
-        item.nested(uapi::NFTA_SET_ELEM_KEY_END, |data| data.bytes(uapi::NFTA_DATA_VALUE, end.bytes()));
+        write(uapi::NFTA_SET_ELEM_KEY_END, end);
     }
     if let Some(verdict) = verdict {
         item.nested(uapi::NFTA_SET_ELEM_DATA, |data| {
@@ -227,8 +231,7 @@ fn add_set(message: &mut Writer<'_>, name: &str, spec: &SetSpec, size: Option<u3
     message.text(uapi::NFTA_SET_NAME, name);
     message.be32(uapi::NFTA_SET_FLAGS, set_flags(spec));
     message.be32(uapi::NFTA_SET_KEY_TYPE, key_type(&spec.key));
-    let len: usize = spec.key.iter().map(|field| key_field_len(spec, *field)).sum();
-    message.be32(uapi::NFTA_SET_KEY_LEN, len as u32);
+    message.be32(uapi::NFTA_SET_KEY_LEN, key_len(spec) as u32);
     if spec.verdicts {
         message.be32(uapi::NFTA_SET_DATA_TYPE, uapi::NFT_DATA_VERDICT);
     }
@@ -250,9 +253,12 @@ fn add_set(message: &mut Writer<'_>, name: &str, spec: &SetSpec, size: Option<u3
     message.bytes(uapi::NFTA_SET_USERDATA, &userdata(spec));
 }
 
-/// A field's bytes in the key: padded, but for a key of a single field.
-fn key_field_len(spec: &SetSpec, field: FieldType) -> usize {
-    if spec.key.len() == 1 { field.len() } else { field.padded_len() }
+/// The bytes of a key: every field padded, but for a key of a single field.
+fn key_len(spec: &SetSpec) -> usize {
+    match spec.key.as_slice() {
+        [field] => field.len(),
+        fields => fields.iter().map(|field| field.padded_len()).sum(),
+    }
 }
 
 pub(super) fn set_flags(spec: &SetSpec) -> u32 {

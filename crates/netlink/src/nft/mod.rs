@@ -7,7 +7,9 @@ pub mod fake;
 mod message;
 mod uapi;
 
-use notrack_core::diff::{Observed, Op, Transaction};
+use std::collections::BTreeMap;
+
+use notrack_core::diff::{CounterValue, Observed, Op, Transaction};
 use thiserror::Error;
 
 use crate::attr::{Buffer, HEADER_LEN, NFGENMSG_LEN};
@@ -94,6 +96,11 @@ impl Nft {
             Ok(())
         })?;
         Ok(generation)
+    }
+
+    /// The named counters of our table.
+    pub fn counters(&mut self) -> Result<BTreeMap<String, CounterValue>, NftError> {
+        decode::counters(&mut self.socket)
     }
 
     /// Whether other programs are kept from changing the table that this socket holds.

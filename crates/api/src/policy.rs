@@ -1,0 +1,14 @@
+//! `NoTrackPolicy`: what a user writes.
+
+mod flow;
+mod spec;
+mod status;
+
+pub use flow::{Action, Flow, LocalPort, Peer, Protocol, Role, ServerPort};
+pub use spec::{
+    Compensation, IcmpErrors, LabelExpression, LabelOperator, Mode, NoTrackPolicy,
+    NoTrackPolicySpec, NodeSelector, TcpFlags,
+};
+pub use status::{
+    HazardFound, HighestPressure, NoTrackPolicyStatus, NodeCounts, ReasonCount, Traffic,
+};

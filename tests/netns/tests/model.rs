@@ -1,0 +1,112 @@
+//! The kernel judges random packets by the rendered rules as the packet model does.
+
+#[path = "../../../crates/core/tests/support/mod.rs"]
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use notrack_core::diff::CounterValue;
+use notrack_core::model::judge;
+use notrack_core::nf::Hook;
+use notrack_core::packet::{Judgement, Packet, Tuple};
+use notrack_core::policy::Mode;
+use notrack_core::rules::counter_name;
+use notrack_lab::{Namespace, ip_packet};
+use notrack_netlink::nft::Nft;
+use notrack_netns::{program, track};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+/// The first bytes of a transport header: ports, and TCP's flags.
+fn transport(tuple: &Tuple, tcp_flags: u8) -> Vec<u8> {
+    let mut header = [tuple.source_port.to_be_bytes(), tuple.destination_port.to_be_bytes()].concat();
+    header.resize(20, 0);
+    match tuple.proto {
+        6 => (header[12], header[13]) = (0x50, tcp_flags),
+        17 => header[5] = 20,
+        _ => {}
+    }
+    header
+}
+
+fn bytes(packet: &Packet) -> Vec<u8> {
+    let Packet { tuple, tcp_flags, icmp_type, embedded, .. } = packet;
+    let payload = match embedded {
+        None => transport(tuple, *tcp_flags),
+        Some(inner) => {
+            let inner = ip_packet(inner.source, inner.destination, inner.proto, &transport(inner, 0));
+            [vec![*icmp_type, 0, 0, 0, 0, 0, 0, 0], inner].concat()
+        }
+    };
+    ip_packet(tuple.source, tuple.destination, tuple.proto, &payload)
+}
+
+/// Whether the packet can be brought to the hook: the kernel itself throws away IPv6 loopback addresses on a wire,
+/// and routes what is for itself over the loopback device.
+fn possible(hook: Hook, packet: &Packet) -> bool {
+    let own = |address: std::net::IpAddr| support::OWN.contains(&address.to_string().as_str());
+    let loopback = packet.tuple.source.is_loopback() || packet.tuple.destination.is_loopback();
+    packet.interface == "nt0" && !loopback && (hook == Hook::Prerouting || !own(packet.tuple.destination))
+}
+
+fn grown(before: &BTreeMap<String, CounterValue>, after: &BTreeMap<String, CounterValue>) -> Vec<String> {
+    let count = |counters: &BTreeMap<String, CounterValue>, name: &String| counters.get(name).map_or(0, |value| value.packets);
+    after.keys().filter(|name| count(after, name) > count(before, name)).cloned().collect()
+}
+
+#[test]
+fn the_kernel_judges_as_the_model() {
+    let host = Namespace::new("model").unwrap();
+    track(&host).unwrap();
+    let tun = host.tun("nt0", &["10.0.0.1/32", "fd00::1/128"]).unwrap();
+    host.ip("route add default dev nt0").unwrap();
+    host.ip("-6 route add default dev nt0").unwrap();
+    let raw = host.raw_socket().unwrap();
+    let nft = RefCell::new(host.enter(Nft::open).unwrap().unwrap());
+    let facts = support::facts();
+    let seen = [Cell::new(0usize), Cell::new(0)];
+    let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
+    let cases = (support::policies(), prop::collection::vec(support::packet(), 60));
+    TestRunner::new(config)
+        .run(&cases, |(policies, packets)| {
+            let rule_set = support::rule_set(&policies);
+            let table = program(&host, &mut nft.borrow_mut(), &rule_set, &facts)
+                .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+            for packet in &packets {
+                for hook in [Hook::Prerouting, Hook::Output] {
+                    if !possible(hook, packet) {
+                        continue;
+                    }
+                    let before = nft.borrow_mut().counters().unwrap();
+                    match hook {
+                        Hook::Prerouting => tun.send(&bytes(packet)),
+                        _ => raw.send(&bytes(packet)),
+                    }
+                    .unwrap();
+                    let grown = grown(&before, &nft.borrow_mut().counters().unwrap());
+                    let enforced: Vec<&String> = grown
+                        .iter()
+                        .filter(|name| {
+                            let mode = |policy: &&std::sync::Arc<notrack_core::policy::ValidatedPolicy>| {
+                                counter_name(&policy.name) == **name && policy.mode == Mode::Enforce
+                            };
+                            rule_set.policies().iter().any(|policy| mode(&policy))
+                        })
+                        .collect();
+                    let wanted: Vec<String> = match judge(&rule_set, &facts, hook, packet) {
+                        Judgement::Tracked => Vec::new(),
+                        Judgement::Bypassed(policy) => vec![counter_name(&policy)],
+                    };
+                    let count = &seen[usize::from(!wanted.is_empty())];
+                    count.set(count.get() + 1);
+                    let wanted: Vec<&String> = wanted.iter().collect();
+                    prop_assert_eq!(enforced, wanted, "{:?} {:?}\n{}", hook, packet, table);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    // A run in which one answer never came would prove nothing.
+    assert!(seen.iter().all(|count| count.get() > 50), "tracked and bypassed packets: {seen:?}");
+}
