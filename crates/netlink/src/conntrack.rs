@@ -88,6 +88,15 @@ pub struct Conntrack {
     kernel_filter: Option<filter::Support>,
 }
 
+/// What a dump came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dumped {
+    /// Entries that the kernel sent: what the dump cost.
+    pub sent: u64,
+    /// Entries that passed the filter.
+    pub matched: u64,
+}
+
 impl Conntrack {
     /// Opens the table of the calling thread's network namespace. Opening turns no tracking on.
     ///
@@ -112,15 +121,22 @@ impl Conntrack {
         &mut self,
         filter: &Filter,
         mut each: impl FnMut(&Entry),
-    ) -> Result<(), NetlinkError> {
+    ) -> Result<Dumped, NetlinkError> {
+        let mut dumped = Dumped::default();
         if filter.is_contradictory() {
-            return Ok(());
+            return Ok(dumped);
         }
         let support = self.filter_support()?;
         for family in filter.families(support) {
-            self.dump_family(filter, support, family, &mut each)?;
+            self.dump_family(filter, support, family, |entry| {
+                dumped.sent += 1;
+                if filter.matches(entry) {
+                    dumped.matched += 1;
+                    each(entry);
+                }
+            })?;
         }
-        Ok(())
+        Ok(dumped)
     }
 
     fn dump_family(
@@ -128,26 +144,23 @@ impl Conntrack {
         filter: &Filter,
         support: filter::Support,
         family: u8,
-        each: &mut impl FnMut(&Entry),
+        mut each: impl FnMut(&Entry),
     ) -> Result<(), NetlinkError> {
         let what = "read the connection table";
-        let mut pass = |message: Message<'_>| -> Result<(), AttrError> {
-            let entry = parse::entry(message.attrs()?)?;
-            if filter.matches(&entry) {
-                each(&entry);
-            }
+        let kind = (CT_GET, flags::DUMP, family);
+        let mut read = |message: Message<'_>| -> Result<(), AttrError> {
+            each(&parse::entry(message.attrs()?)?);
             Ok(())
         };
-        let kind = (CT_GET, flags::DUMP, family);
         let asked = self
             .socket
-            .request(what, kind, |m| filter.write(support, m), &mut pass);
+            .request(what, kind, |m| filter.write(support, m), &mut read);
         match asked {
             // A filter that this kernel does not take after all is refused before the first entry.
             Err(NetlinkError::Kernel {
                 errno: libc::EOPNOTSUPP | libc::EINVAL,
                 ..
-            }) => self.socket.request(what, kind, |_| {}, &mut pass),
+            }) => self.socket.request(what, kind, |_| {}, &mut read),
             other => other,
         }
     }

@@ -1,1 +1,6 @@
-//! runtime
+//! What the programs share: tracing, the metrics and health server, shutdown.
+#![forbid(unsafe_code)]
+
+pub mod logging;
+pub mod server;
+pub mod shutdown;

@@ -68,7 +68,10 @@ fn run(agent: Option<PathBuf>) -> Result<Report> {
     for play in [lines::http, lines::full, lines::dns, lines::every_port] {
         lines.push(play(&stage)?);
     }
-    Ok(Report { lines, seconds: stage.seconds() })
+    Ok(Report {
+        lines,
+        seconds: stage.seconds(),
+    })
 }
 
 fn print(report: &Report, json: bool) -> Result<bool> {

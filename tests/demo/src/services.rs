@@ -1,12 +1,11 @@
 //! Real servers on the node, configured in the demo's folder and run in the foreground.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use notrack_lab::{Background, Namespace};
+use notrack_lab::{Background, Namespace, run_ok};
 
 use crate::site::Site;
 
@@ -40,9 +39,14 @@ pub fn nginx(site: &Site, folder: &Path) -> Result<Background> {
     let file = folder.join("nginx.conf");
     write(&file, &configuration)?;
     let mut command = site.node.command("nginx");
-    command.arg("-p").arg(folder).arg("-c").arg(file).args(["-e", "stderr"]);
+    command
+        .arg("-p")
+        .arg(folder)
+        .arg("-c")
+        .arg(file)
+        .args(["-e", "stderr"]);
     let mut server = Background::spawn(command)?;
-    server.wait_ready("nginx to listen", START, || answers(&site.node, 80))?;
+    server.wait_ready("nginx to listen", START, || listens(&site.node, 80))?;
     Ok(server)
 }
 
@@ -75,15 +79,15 @@ pub fn unbound(site: &Site, folder: &Path) -> Result<Background> {
     command.arg("-d").arg("-c").arg(file);
     let mut server = Background::spawn(command)?;
     // It listens over TCP too.
-    server.wait_ready("unbound to listen", START, || answers(&site.node, 53))?;
+    server.wait_ready("unbound to listen", START, || listens(&site.node, 53))?;
     Ok(server)
 }
 
-/// Whether something listens on a port of the node. Asked on the node itself: it is no traffic of
-/// the client's, and the entries that it makes lie on the loopback.
-pub fn answers(node: &Namespace, port: u16) -> bool {
-    let connect = || TcpStream::connect_timeout(&Site::service(port), START).is_ok();
-    node.enter(connect).unwrap_or(false)
+/// Whether something listens on a TCP port of the node: looked up, not tried, as an attempt would
+/// be an entry in the table that the demo counts.
+pub fn listens(node: &Namespace, port: u16) -> bool {
+    let filter = format!("sport = :{port}");
+    run_ok(node.command("ss").args(["-ltnH", &filter])).is_ok_and(|found| !found.is_empty())
 }
 
 /// Writes a file of the demo.

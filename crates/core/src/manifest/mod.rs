@@ -4,12 +4,14 @@
 //! that passes here passes `kubectl apply`, and an agent that reads files refuses what the API server would refuse.
 //!
 //! ```text
-//! yaml ── text to tree (scalar: what an unquoted word means)      kinds ── which documents are ours
-//! schema, rules ── the definition, compiled                       check, scalars ── tree against schema
+//! documents, yaml, scalar ── text to trees                        kinds ── which documents are ours
+//! schema, rules ── the definition, compiled                       check, containers, scalars ── tree against schema
 //! ```
 
 mod check;
+mod containers;
 mod diagnostic;
+mod documents;
 mod kinds;
 mod node;
 mod rules;
@@ -44,12 +46,18 @@ pub struct Parsed {
 impl Parsed {
     /// Whether anything in the file is wrong.
     pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
     /// All or nothing: the policies, or what is wrong with the file (warnings included).
     pub fn into_result(self) -> Result<Vec<Manifest>, Vec<Diagnostic>> {
-        if self.has_errors() { Err(self.diagnostics) } else { Ok(self.manifests) }
+        if self.has_errors() {
+            Err(self.diagnostics)
+        } else {
+            Ok(self.manifests)
+        }
     }
 }
 
@@ -88,7 +96,16 @@ impl Manifest {
     ) -> Diagnostic {
         let Place { span, line, column } = self.closest(path);
         let (path, message, file) = (path.to_owned(), message.into(), self.file.clone());
-        Diagnostic { severity, path, message, help, file, span, line, column }
+        Diagnostic {
+            severity,
+            path,
+            message,
+            help,
+            file,
+            span,
+            line,
+            column,
+        }
     }
 
     fn closest(&self, path: &str) -> Place {
@@ -109,29 +126,52 @@ pub fn parse(file_name: &str, text: &str) -> Parsed {
     let mut checker = Checker::new(&source);
     let manifests = if text.len() > MAX_BYTES {
         let message = format!("larger than {MAX_BYTES} bytes");
-        checker.error("", Span::default(), message, Some("write one policy a file".into()));
+        checker.error(
+            "",
+            Span::default(),
+            message,
+            Some("write one policy a file".into()),
+        );
         Vec::new()
     } else {
         read(&mut checker)
     };
-    Parsed { manifests, diagnostics: checker.finish() }
+    Parsed {
+        manifests,
+        diagnostics: checker.finish(),
+    }
 }
 
 fn read(checker: &mut Checker) -> Vec<Manifest> {
-    let (documents, broken) = yaml::read(checker.source);
+    let (documents, broken) = documents::read(checker.source);
     for problem in broken {
         checker.error("", problem.span, problem.message, problem.help);
     }
-    let policies: Vec<Node> = documents.into_iter().flat_map(|document| kinds::policies(checker, document)).collect();
+    let policies: Vec<Node> = documents
+        .into_iter()
+        .flat_map(|document| kinds::policies(checker, document))
+        .collect();
     let mut names = HashMap::new();
-    policies.into_iter().filter_map(|policy| manifest(checker, policy, &mut names)).collect()
+    policies
+        .into_iter()
+        .filter_map(|policy| manifest(checker, policy, &mut names))
+        .collect()
 }
 
-fn manifest(checker: &mut Checker, mut document: Node, names: &mut HashMap<String, Span>) -> Option<Manifest> {
+fn manifest(
+    checker: &mut Checker,
+    mut document: Node,
+    names: &mut HashMap<String, Span>,
+) -> Option<Manifest> {
     let schema = match &*kinds::SCHEMA {
         Ok(schema) => schema,
         Err(problem) => {
-            checker.error("", document.mark(), format!("this build's own schema is broken: {problem}"), None);
+            checker.error(
+                "",
+                document.mark(),
+                format!("this build's own schema is broken: {problem}"),
+                None,
+            );
             return None;
         }
     };
@@ -150,14 +190,23 @@ fn manifest(checker: &mut Checker, mut document: Node, names: &mut HashMap<Strin
         let (line, column) = checker.source.position(span.offset);
         Place { span, line, column }
     };
-    let places = node::spans(&document).into_iter().map(|(path, span)| (path, place(span))).collect();
-    is_new.then(|| Manifest { policy, file: checker.source.file.to_owned(), places })
+    let places = node::spans(&document)
+        .into_iter()
+        .map(|(path, span)| (path, place(span)))
+        .collect();
+    is_new.then(|| Manifest {
+        policy,
+        file: checker.source.file.to_owned(),
+        places,
+    })
 }
 
 /// What `kubectl get -o yaml` prints and `kubectl apply` does not take from a file.
 fn drop_what_is_not_the_users(checker: &mut Checker, document: &mut Node) {
     const SERVERS: [&str; 2] = ["managedFields", "ownerReferences"];
-    let Value::Map(entries) = &mut document.value else { return };
+    let Value::Map(entries) = &mut document.value else {
+        return;
+    };
     entries.retain(|entry| {
         let is_status = entry.key == "status";
         if is_status {
@@ -167,12 +216,20 @@ fn drop_what_is_not_the_users(checker: &mut Checker, document: &mut Node) {
         !is_status
     });
     let metadata = entries.iter_mut().find(|entry| entry.key == "metadata");
-    let Some(Value::Map(fields)) = metadata.map(|entry| &mut entry.value.value) else { return };
+    let Some(Value::Map(fields)) = metadata.map(|entry| &mut entry.value.value) else {
+        return;
+    };
     fields.retain(|entry| {
         let is_namespace = entry.key == "namespace";
         if is_namespace {
             let message = "ignored: a policy belongs to no namespace";
-            checker.report(Severity::Warning, "metadata.namespace", entry.mark(), message, None);
+            checker.report(
+                Severity::Warning,
+                "metadata.namespace",
+                entry.mark(),
+                message,
+                None,
+            );
         }
         !is_namespace && !SERVERS.contains(&entry.key.as_str())
     });
@@ -180,16 +237,26 @@ fn drop_what_is_not_the_users(checker: &mut Checker, document: &mut Node) {
 
 /// Of two policies of one name the second would silently replace the first.
 fn is_new_name(checker: &mut Checker, document: &Node, names: &mut HashMap<String, Span>) -> bool {
-    let Some(entry) = document.entry("metadata").and_then(|metadata| metadata.value.entry("name")) else {
+    let Some(entry) = document
+        .entry("metadata")
+        .and_then(|metadata| metadata.value.entry("name"))
+    else {
         return true;
     };
-    let Value::String(name) = &entry.value.value else { return true };
+    let Value::String(name) = &entry.value.value else {
+        return true;
+    };
     match names.insert(name.clone(), entry.mark()) {
         None => true,
         Some(first) => {
             let (line, _) = checker.source.position(first.offset);
             let message = format!("a second policy of the name {}", quoted(name));
-            checker.error("metadata.name", entry.mark(), message, Some(format!("the first is on line {line}")));
+            checker.error(
+                "metadata.name",
+                entry.mark(),
+                message,
+                Some(format!("the first is on line {line}")),
+            );
             false
         }
     }

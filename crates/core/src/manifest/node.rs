@@ -95,7 +95,11 @@ impl Entry {
 
 /// Puts together the path of a field.
 pub(super) fn field(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// Puts together the path of a list's item.

@@ -1,57 +1,19 @@
-//! Text to trees. Takes the parser's events one by one, so that depth and size are bounded while reading: an alias is
+//! One run of the YAML parser: text to trees. Takes the parser's events one by one, so that depth and size are bounded while reading: an alias is
 //! copied only where there is room, and a file that would unfold to gigabytes never does.
 
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as Marks, Tag};
+use saphyr_parser::{Event, Parser, ScanError, Span as Marks, Tag};
 
 use super::{
     diagnostic::{Source, Span},
+    documents::{Broken, MAX_NODES},
     node::{Entry, Flaw, Node, Value},
     scalar,
 };
 
 /// Deepest nesting. A policy nests 6 levels deep.
 const MAX_DEPTH: usize = 32;
-/// Most nodes of all documents. The largest policy has some 10,000.
-const MAX_NODES: usize = 100_000;
-/// How often reading goes on with the next document after one that cannot be read.
-const MAX_BROKEN: usize = 64;
-
-/// Something that makes a document unreadable.
-#[derive(Debug, PartialEq)]
-pub(super) struct Broken {
-    pub(super) span: Span,
-    pub(super) message: String,
-    pub(super) help: Option<String>,
-}
-
-/// Reads all documents. One that is broken does not hide those that follow.
-pub(super) fn read(source: &Source) -> (Vec<Node>, Vec<Broken>) {
-    let mut documents = Vec::new();
-    let mut broken = Vec::new();
-    let mut room = MAX_NODES;
-    let mut start = 0;
-    while broken.len() < MAX_BROKEN {
-        let mut reader = Reader::new(source, start, room);
-        let result = reader.read(&mut documents);
-        room = reader.room;
-        let begun = reader.document;
-        let Err(problem) = result else { break };
-        broken.push(problem);
-        match next_document(source.text, begun.max(start)) {
-            Some(next) if room > 0 => start = next,
-            _ => break,
-        }
-    }
-    (documents, broken)
-}
-
-/// Where the first document begins after the one at `from`.
-fn next_document(text: &str, from: usize) -> Option<usize> {
-    // `from` may be the very marker of the document that is broken: the next one is on a later line.
-    text.get(from..)?.find("\n---").map(|at| from + at + 1)
-}
 
 /// A list or a mapping that is not complete yet.
 struct Frame {
@@ -73,20 +35,21 @@ struct Key {
     flaw: Option<Flaw>,
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     source: &'a Source<'a>,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     /// Characters before the parser's own text.
     before: usize,
     /// Where the document begins that is being read.
-    document: usize,
-    room: usize,
+    pub(super) document: usize,
+    /// How many more nodes may be read.
+    pub(super) room: usize,
     frames: Vec<Frame>,
     anchors: HashMap<usize, (Node, usize)>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(source: &'a Source<'a>, start: usize, room: usize) -> Self {
+    pub(super) fn new(source: &'a Source<'a>, start: usize, room: usize) -> Self {
         let text = source.text.get(start..).unwrap_or_default();
         Self {
             source,
@@ -99,7 +62,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn read(&mut self, documents: &mut Vec<Node>) -> Result<(), Broken> {
+    /// Reads documents up to the end of the text, or to one that is broken.
+    pub(super) fn read(&mut self, documents: &mut Vec<Node>) -> Result<(), Broken> {
         while let Some(event) = self.parser.next_event() {
             let (event, marks) = event.map_err(|error| self.syntax(&error))?;
             let span = self.span(marks);
@@ -126,10 +90,18 @@ impl<'a> Reader<'a> {
                 Event::Scalar(text, style, anchor, tag) => {
                     self.take(1, span)?;
                     if self.wants_key() {
-                        self.key(key(&text, style, tag.as_deref(), span));
+                        let flaw = scalar::key_flaw(&text, style, tag.as_deref());
+                        let name = text.into_owned();
+                        self.key(Key { name, span, flaw });
                         continue;
                     }
-                    (Node { span, value: scalar(&text, style, tag.as_deref()) }, anchor)
+                    (
+                        Node {
+                            span,
+                            value: scalar::value(&text, style, tag.as_deref()),
+                        },
+                        anchor,
+                    )
                 }
                 Event::Alias(id) => (self.alias(id, span)?, 0),
             };
@@ -153,7 +125,12 @@ impl<'a> Reader<'a> {
             Kind::List(items) => items.push(node),
             Kind::Map(entries, key) => match key.take() {
                 Some(Key { name, span, flaw }) => {
-                    entries.push(Entry { key: name, key_span: span, flaw, value: node });
+                    entries.push(Entry {
+                        key: name,
+                        key_span: span,
+                        flaw,
+                        value: node,
+                    });
                 }
                 // A list or a mapping (or an alias of anything) in the place of a key.
                 None => {
@@ -161,40 +138,82 @@ impl<'a> Reader<'a> {
                         message: "a key must be a string".into(),
                         help: "a { that begins no mapping must be in quotes".into(),
                     };
-                    *key = Some(Key { name: "?".into(), span: node.span, flaw: Some(flaw) });
+                    *key = Some(Key {
+                        name: "?".into(),
+                        span: node.span,
+                        flaw: Some(flaw),
+                    });
                 }
             },
         }
     }
 
-    fn open(&mut self, span: Span, anchor: usize, tag: Option<&Tag>, kind: Kind) -> Result<(), Broken> {
+    fn open(
+        &mut self,
+        span: Span,
+        anchor: usize,
+        tag: Option<&Tag>,
+        kind: Kind,
+    ) -> Result<(), Broken> {
         self.take(1, span)?;
         if self.frames.len() >= MAX_DEPTH {
-            return Err(too_large(span, format!("nested more than {MAX_DEPTH} levels deep")));
+            return Err(too_large(
+                span,
+                format!("nested more than {MAX_DEPTH} levels deep"),
+            ));
         }
-        let tag = tag.filter(|tag| !is_core(tag, &["map", "seq"])).map(tag_flaw);
-        self.frames.push(Frame { span, anchor, tag, kind });
+        let tag = tag.and_then(scalar::container_flaw);
+        self.frames.push(Frame {
+            span,
+            anchor,
+            tag,
+            kind,
+        });
         Ok(())
     }
 
     /// Completes the innermost list or mapping.
     fn close(&mut self, end: Span) -> Option<(Node, usize)> {
-        let Frame { span, anchor, tag, kind } = self.frames.pop()?;
+        let Frame {
+            span,
+            anchor,
+            tag,
+            kind,
+        } = self.frames.pop()?;
         let end = (end.offset + end.len).max(span.offset);
         let value = match (tag, kind) {
             (Some(flaw), _) => Value::Bad(flaw),
             (None, Kind::List(items)) => Value::List(items),
             (None, Kind::Map(entries, _)) => Value::Map(entries),
         };
-        Some((Node { span: Span { offset: span.offset, len: end - span.offset }, value }, anchor))
+        Some((
+            Node {
+                span: Span {
+                    offset: span.offset,
+                    len: end - span.offset,
+                },
+                value,
+            },
+            anchor,
+        ))
     }
 
     fn wants_key(&self) -> bool {
-        matches!(self.frames.last(), Some(Frame { kind: Kind::Map(_, None), .. }))
+        matches!(
+            self.frames.last(),
+            Some(Frame {
+                kind: Kind::Map(_, None),
+                ..
+            })
+        )
     }
 
     fn key(&mut self, new: Key) {
-        if let Some(Frame { kind: Kind::Map(_, key), .. }) = self.frames.last_mut() {
+        if let Some(Frame {
+            kind: Kind::Map(_, key),
+            ..
+        }) = self.frames.last_mut()
+        {
             *key = Some(new);
         }
     }
@@ -207,7 +226,10 @@ impl<'a> Reader<'a> {
         let size = *size;
         self.take(size, span)?;
         let node = self.anchors.get(&id).map(|(node, _)| node.clone());
-        Ok(node.unwrap_or(Node { span, value: Value::Null }))
+        Ok(node.unwrap_or(Node {
+            span,
+            value: Value::Null,
+        }))
     }
 
     fn take(&mut self, nodes: usize, span: Span) -> Result<(), Broken> {
@@ -218,7 +240,10 @@ impl<'a> Reader<'a> {
             }
             None => {
                 self.room = 0;
-                Err(too_large(span, format!("more than {MAX_NODES} values, aliases unfolded")))
+                Err(too_large(
+                    span,
+                    format!("more than {MAX_NODES} values, aliases unfolded"),
+                ))
             }
         }
     }
@@ -226,12 +251,27 @@ impl<'a> Reader<'a> {
     fn span(&self, marks: Marks) -> Span {
         let offset = self.source.byte(self.before + marks.start.index());
         let end = self.source.byte(self.before + marks.end.index());
-        Span { offset, len: end.saturating_sub(offset) }
+        Span {
+            offset,
+            len: end.saturating_sub(offset),
+        }
     }
 
     fn syntax(&self, error: &ScanError) -> Broken {
-        let offset = self.source.byte(self.before + error.marker().index());
-        let line = self.source.text.get(..offset).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
+        // An error at the end of the text is shown where the text ends, not on the empty line after it.
+        let end = self.source.text.trim_end().len();
+        let offset = self
+            .source
+            .byte(self.before + error.marker().index())
+            .min(end);
+        let line = self
+            .source
+            .text
+            .get(..offset)
+            .unwrap_or_default()
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default();
         let help = if self.source.text.contains("{{") {
             Some("this looks like a template: render it first, as with helm template".into())
         } else if line.contains('\t') {
@@ -239,55 +279,31 @@ impl<'a> Reader<'a> {
         } else {
             None
         };
-        Broken { span: Span { offset, len: 0 }, message: format!("not valid YAML: {}", error.info()), help }
+        Broken {
+            span: Span { offset, len: 0 },
+            message: format!("not valid YAML: {}", error.info()),
+            help,
+        }
     }
 }
 
 fn too_large(span: Span, message: String) -> Broken {
-    Broken { span, message, help: Some("no policy needs that".into()) }
-}
-
-fn key(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Key {
-    let flaw = if style == ScalarStyle::Plain && text == "<<" {
-        Some(Flaw {
-            message: "merge keys are not supported".into(),
-            help: "write the fields out, or use an alias for the whole value".into(),
-        })
-    } else {
-        match scalar(text, style, tag) {
-            Value::Bad(flaw) => Some(flaw),
-            Value::Null | Value::Bool(_) => {
-                Some(Flaw { message: "a key must be a string".into(), help: format!("quote it: \"{text}\"") })
-            }
-            _ => None,
-        }
-    };
-    Key { name: text.to_owned(), span, flaw }
-}
-
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
-    match tag {
-        Some(tag) if is_core(tag, &["str"]) || (tag.handle.is_empty() && tag.suffix == "!") => {
-            Value::String(text.to_owned())
-        }
-        Some(tag) => Value::Bad(tag_flaw(tag)),
-        None if style == ScalarStyle::Plain => scalar::resolve(text),
-        None => Value::String(text.to_owned()),
+    Broken {
+        span,
+        message,
+        help: Some("no policy needs that".into()),
     }
-}
-
-fn is_core(tag: &Tag, suffixes: &[&str]) -> bool {
-    tag.is_yaml_core_schema() && suffixes.contains(&tag.suffix.as_str())
-}
-
-fn tag_flaw(tag: &Tag) -> Flaw {
-    Flaw { message: format!("the YAML tag {tag} is not supported"), help: "write the value without a tag".into() }
 }
 
 fn size(node: &Node) -> usize {
     match &node.value {
         Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + size(&entry.value)).sum::<usize>(),
+        Value::Map(entries) => {
+            1 + entries
+                .iter()
+                .map(|entry| 1 + size(&entry.value))
+                .sum::<usize>()
+        }
         _ => 1,
     }
 }

@@ -10,5 +10,5 @@ mod sites;
 mod writer;
 
 pub use clause::{Class, Clause, Clauses, Outcome, localise};
-pub use render::{Rendered, counter_name, render};
+pub use render::{RenderError, Rendered, counter_name, render};
 pub use sites::{Interfaces, Half, Site, View, sites};

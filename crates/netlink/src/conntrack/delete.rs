@@ -37,15 +37,15 @@ impl Default for Pace {
 pub struct Deleted {
     /// Deleted by us.
     pub deleted: u64,
-    /// No longer there, or replaced by a later entry of the same tuple.
+    /// No longer there.
     pub gone: u64,
     /// Kept by the kernel: flows in a flowtable, on kernels before 5.14 (`EBUSY`).
     pub busy: u64,
 }
 
 impl Conntrack {
-    /// Deletes this very entry: by its original tuple, its zone and its id, so that a later entry of the
-    /// same tuple stays. Gives whether it was there.
+    /// Deletes this entry: by its original tuple, its zone and its id. Gives whether it was there. A later
+    /// entry of the same tuple usually stays; see [`Entry::id`] for when it does not.
     ///
     /// # Errors
     /// When the kernel refuses for another reason than its absence.

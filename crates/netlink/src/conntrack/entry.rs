@@ -87,7 +87,8 @@ pub struct Entry {
     pub timeout: u32,
     /// Connection mark; 0 means none.
     pub mark: u32,
-    /// Tells this entry from a later one of the same tuple.
+    /// Tells this entry from a later one of the same tuple, unless that one lies in the same memory: it is a
+    /// hash of place and tuple (`nf_ct_get_id`), and the kernel likes to reuse a place at once.
     pub id: u32,
     /// Zone.
     pub zone: Zone,

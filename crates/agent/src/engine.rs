@@ -1,0 +1,176 @@
+//! The one way from policies to the kernel and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use notrack_core::compile::{RuleSet, RuleSetDigest, compile};
+use notrack_core::diff::{CounterValue, Observed, diff, renew};
+use notrack_core::facts::{NodeFacts, Tracked};
+use notrack_core::hazard::Finding;
+use notrack_core::index::Index;
+use notrack_core::nf::{TABLE_NAME, Table};
+use notrack_core::rules::{RenderError, render};
+use notrack_netlink::nft::{Netfilter, Nft, NftError};
+use notrack_netlink::socket::NetlinkError;
+use notrack_netlink::tracking::{self, tracking};
+use thiserror::Error;
+
+use crate::facts;
+
+/// Which step failed: the variant is the metric's label and the condition's reason.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The rules were not made.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The kernel did not take them, or could not be read.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// Whether the node tracks at all is not known.
+    #[error(transparent)]
+    Tracking(#[from] NetlinkError),
+    /// The kernel took the rules and yet runs others.
+    #[error("the kernel does not run what was programmed: {differences} differences remain; does another program change table inet notrack-dev?")]
+    NotProgrammed {
+        /// How many operations would be needed.
+        differences: usize,
+    },
+}
+
+impl EngineError {
+    /// The name of the step.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            EngineError::Render(_) => "RenderFailed",
+            EngineError::Nft(_) => "CommitFailed",
+            EngineError::Tracking(_) => "FactsUnknown",
+            EngineError::NotProgrammed { .. } => "NotProgrammed",
+        }
+    }
+}
+
+/// What the kernel runs, as it was read back.
+#[derive(Clone, Debug)]
+pub struct Programmed {
+    /// What was compiled.
+    pub rule_set: RuleSet,
+    /// The node as it was then.
+    pub facts: NodeFacts,
+    /// The table that was asked for, and is there.
+    pub table: Table,
+    /// Digest of what was read back; `None` where no table is there, because no policy needs one.
+    pub digest: Option<RuleSetDigest>,
+    /// What was subtracted, refused or warned about.
+    pub findings: Vec<Finding>,
+    /// Policies with at least one tuple in the table.
+    pub policies: BTreeSet<String>,
+    /// Whether the kernel was changed for it.
+    pub changed: bool,
+}
+
+/// Settings that do not change while an agent lives.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Labels of this node.
+    pub labels: BTreeMap<String, String>,
+    /// The port of the agent's own server.
+    pub own_port: Option<u16>,
+    /// How long the kernel keeps the rules without an agent. `None`: for ever.
+    pub lease: Option<Duration>,
+}
+
+/// Drives nf_tables.
+pub struct Engine {
+    nft: Nft,
+    settings: Settings,
+    /// Whether the node tracks, as of a generation of the ruleset.
+    tracked: Option<(u32, Tracked)>,
+    /// The generation at which what is programmed was last seen in the kernel.
+    seen: Option<u32>,
+}
+
+impl Engine {
+    /// Opens nf_tables of this network namespace.
+    pub fn open(settings: Settings) -> Result<Engine, NftError> {
+        Ok(Engine { nft: Nft::open()?, settings, tracked: None, seen: None })
+    }
+
+    /// The node's facts now.
+    pub fn facts(&mut self) -> Result<NodeFacts, EngineError> {
+        let tracked = self.tracked()?;
+        Ok(facts::read(&self.settings.labels, self.settings.own_port, tracked))
+    }
+
+    /// Who tracks depends on the ruleset: asked again only when that has changed.
+    fn tracked(&mut self) -> Result<Tracked, EngineError> {
+        let generation = self.nft.generation()?;
+        if let Some((known, tracked)) = self.tracked
+            && known == generation
+        {
+            return Ok(tracked);
+        }
+        let found = tracking(TABLE_NAME)?;
+        let yes = |family: &tracking::Tracked| matches!(family, tracking::Tracked::Yes(_));
+        let tracked = Tracked { ipv4: yes(&found.v4), ipv6: yes(&found.v6) };
+        self.tracked = Some((generation, tracked));
+        Ok(tracked)
+    }
+
+    /// Compiles, renders, applies and reads back. Nothing is written where the kernel already runs it.
+    pub fn reconcile(&mut self, index: &Index, facts: &NodeFacts, now: i64) -> Result<Programmed, EngineError> {
+        let rule_set = compile(index, &self.settings.labels, now);
+        let rendered = render(&rule_set, facts, self.settings.lease)?;
+        let changed = self.apply(&rendered.table)?;
+        let observed = self.read_back(&rendered.table)?;
+        Ok(Programmed {
+            rule_set,
+            facts: facts.clone(),
+            table: rendered.table,
+            digest: observed.map(|observed| observed.digest()),
+            findings: rendered.findings,
+            policies: rendered.programmed,
+            changed,
+        })
+    }
+
+    fn apply(&mut self, table: &Table) -> Result<bool, EngineError> {
+        let observed = self.nft.observe()?;
+        let transaction = diff(observed.as_ref(), table);
+        if transaction.is_empty() {
+            return Ok(false);
+        }
+        match self.nft.commit(&transaction) {
+            // The commit may have succeeded: reading back tells.
+            Ok(()) | Err(NftError::Netlink(NetlinkError::NoBuffer { .. })) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn read_back(&mut self, table: &Table) -> Result<Option<Observed>, EngineError> {
+        let generation = self.nft.generation()?;
+        let observed = self.nft.observe()?;
+        let rest = diff(observed.as_ref(), table);
+        if !rest.is_empty() {
+            return Err(EngineError::NotProgrammed { differences: rest.ops.len() });
+        }
+        self.seen = Some(generation);
+        Ok(observed)
+    }
+
+    /// Whether anybody has committed to nf_tables since the rules were read back.
+    pub fn is_disturbed(&mut self) -> Result<bool, EngineError> {
+        Ok(self.seen != Some(self.nft.generation()?))
+    }
+
+    /// Gives the kernel lease its full time again.
+    pub fn renew(&mut self, table: &Table) -> Result<(), EngineError> {
+        self.nft.commit(&renew(table))?;
+        self.seen = Some(self.nft.generation()?);
+        Ok(())
+    }
+
+    /// Packets and bytes per counter.
+    pub fn counters(&mut self) -> Result<BTreeMap<String, CounterValue>, EngineError> {
+        Ok(self.nft.counters()?)
+    }
+}

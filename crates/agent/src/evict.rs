@@ -1,0 +1,57 @@
+//! Entries that a new policy leaves behind: they would stay in the table for up to five days, and their packets no
+//! longer refresh them.
+
+use notrack_core::nf::eval::evaluate;
+use notrack_core::nf::{Hook, Table};
+use notrack_core::packet::{Packet, Tuple};
+use notrack_netlink::conntrack::{Conntrack, Entry, Filter, Pace};
+use notrack_netlink::socket::NetlinkError;
+
+/// A packet in the middle of a connection: ACK alone fits both directions.
+const TCP_ACK: u8 = 0x10;
+/// Entries held at once; a fuller table is swept in several dumps.
+const MOST_AT_ONCE: usize = 65_536;
+
+/// Deletes exactly the entries whose packets the table now bypasses, at a pace. Those with NAT, a helper, a mark or a
+/// label stay. Returns how many were deleted.
+pub fn sweep(table: &Table) -> Result<u64, NetlinkError> {
+    let mut conntrack = Conntrack::open()?;
+    let mut deleted = 0;
+    loop {
+        let mut stale: Vec<Entry> = Vec::new();
+        conntrack.dump(&Filter::default(), |entry| {
+            if stale.len() < MOST_AT_ONCE && entry.is_evictable() && is_bypassed(table, entry) {
+                stale.push(*entry);
+            }
+        })?;
+        let whole = stale.len() < MOST_AT_ONCE;
+        let done = conntrack.delete_all(stale, Pace::default())?;
+        deleted += done.deleted;
+        if whole || done.deleted == 0 {
+            return Ok(deleted);
+        }
+    }
+}
+
+/// Whether a packet of the entry would be bypassed where it enters the node. An entry does not tell its interfaces:
+/// flows that name some are left to expire.
+fn is_bypassed(table: &Table, entry: &Entry) -> bool {
+    let original = entry.original;
+    let (Some(source_port), Some(destination_port)) = (original.source_port(), original.destination_port()) else {
+        return false;
+    };
+    let packet = Packet {
+        tuple: Tuple {
+            source: original.source,
+            destination: original.destination,
+            proto: original.protocol,
+            source_port,
+            destination_port,
+        },
+        tcp_flags: if original.protocol == 6 { TCP_ACK } else { 0 },
+        icmp_type: 0,
+        embedded: None,
+        interface: String::new(),
+    };
+    [Hook::Prerouting, Hook::Output].into_iter().any(|hook| evaluate(table, hook, &packet).untracked)
+}

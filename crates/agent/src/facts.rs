@@ -1,0 +1,103 @@
+//! The node's facts, read from the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+
+use nix::ifaddrs::getifaddrs;
+use notrack_core::facts::{DEFAULT_EPHEMERAL, NodeFacts, ProtectedPort, ProtectedSide, Tracked, well_known_protected};
+use notrack_core::net::{PortRange, Proto};
+
+use crate::listeners;
+
+/// Devices that hold addresses of others: kube-proxy's Service addresses (IPVS) and NodeLocal DNSCache.
+const DEVICES_OF_OTHERS: [&str; 2] = ["kube-ipvs0", "nodelocaldns"];
+
+/// Reads the facts. What cannot be read is taken at its safest: no address, the kernel's default range.
+pub fn read(labels: &BTreeMap<String, String>, own_port: Option<u16>, tracked: Tracked) -> NodeFacts {
+    let mut protected = well_known_protected();
+    for port in listeners::of("sshd") {
+        protected.push(ProtectedPort {
+            protocol: Proto::Tcp,
+            ports: PortRange::one(port),
+            side: ProtectedSide::Local,
+            reason: "SSH (sshd listens here)".to_owned(),
+        });
+    }
+    protected.extend(own_port.map(|port| ProtectedPort {
+        protocol: Proto::Tcp,
+        ports: PortRange::one(port),
+        side: ProtectedSide::Local,
+        reason: "the agent's own status port".to_owned(),
+    }));
+    // sshd on its usual port is known already.
+    protected.sort();
+    protected.dedup();
+    NodeFacts { addresses: addresses(), ephemeral: ephemeral(), protected, tracked, labels: labels.clone() }
+}
+
+fn addresses() -> BTreeSet<IpAddr> {
+    let Ok(interfaces) = getifaddrs() else { return BTreeSet::new() };
+    interfaces
+        .filter(|interface| !DEVICES_OF_OTHERS.contains(&interface.interface_name.as_str()))
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        // A link-local address means nothing without its link.
+        .filter(|address| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()))
+        .collect()
+}
+
+/// `ip_local_port_range` without `ip_local_reserved_ports`, which the kernel never gives to a client.
+fn ephemeral() -> Vec<PortRange> {
+    let read = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
+    let range = port_range(&read("ip_local_port_range")).unwrap_or(DEFAULT_EPHEMERAL);
+    without(range, &reserved(&read("ip_local_reserved_ports")))
+}
+
+fn port_range(text: &str) -> Option<PortRange> {
+    let mut numbers = text.split_whitespace().map(str::parse::<u16>);
+    PortRange::new(numbers.next()?.ok()?, numbers.next()?.ok()?)
+}
+
+/// `8000,9000-9010` as the kernel writes it: sorted and disjoint.
+fn reserved(text: &str) -> Vec<PortRange> {
+    let one = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        PortRange::new(first.parse().ok()?, last.parse().ok()?)
+    };
+    text.trim().split(',').filter_map(one).collect()
+}
+
+fn without(range: PortRange, holes: &[PortRange]) -> Vec<PortRange> {
+    let mut rest = vec![range];
+    for hole in holes {
+        rest = rest
+            .into_iter()
+            .flat_map(|range| {
+                if hole.last() < range.first() || range.last() < hole.first() {
+                    return vec![range];
+                }
+                let below = hole.first().checked_sub(1).and_then(|last| PortRange::new(range.first(), last));
+                let above = hole.last().checked_add(1).and_then(|first| PortRange::new(first, range.last()));
+                [below, above].into_iter().flatten().collect()
+            })
+            .collect();
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_ports_are_no_ephemeral_ones() {
+        let rest = without(port_range("32768\t60999\n").unwrap(), &reserved("32768-32770,40000\n"));
+        let shown: Vec<String> = rest.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["32771-39999", "40001-60999"]);
+        assert_eq!(reserved("\n"), []);
+    }
+}

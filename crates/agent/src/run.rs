@@ -1,0 +1,119 @@
+//! The agent's modes: once, for ever, remove.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use notify::{RecursiveMode, Watcher};
+use notrack_core::diff::{Op, Transaction};
+use notrack_netlink::nft::{Netfilter, Nft};
+use notrack_runtime::{server, shutdown};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::agent::Agent;
+use crate::args::{self, Args, Command, Keep};
+use crate::engine::Settings;
+use crate::lock;
+
+const DEFAULT_LEASE: Duration = Duration::from_secs(24 * 3600);
+/// The connection table is sampled, and everything else looked at, this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Editors write a file in several steps: a change is acted on when no other has followed for so long.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Runs the mode that the arguments ask for.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    args.log.start()?;
+    if let Some(Command::Remove) = args.command {
+        return remove();
+    }
+    let folder = args.policies.clone().context("--policies is needed")?;
+    anyhow::ensure!(folder.is_dir(), "{} is not a folder: name one with NoTrackPolicy files", folder.display());
+    let _lock = lock::take()?;
+    let default = if args.once { Keep::Forever } else { Keep::For(DEFAULT_LEASE) };
+    let settings = Settings {
+        labels: args::labels(&args.node_labels),
+        own_port: (!args.once).then(|| args.listen.port()),
+        lease: args.keep_without_agent.unwrap_or(default).lifetime(),
+    };
+    let agent = Agent::open(folder.clone(), settings)?;
+    if args.once {
+        return Ok(once(agent));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(live(agent, &args, folder))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove() -> anyhow::Result<ExitCode> {
+    let mut nft = Nft::open()?;
+    if nft.observe()?.is_none() {
+        println!("no table of ours in this network namespace");
+        return Ok(ExitCode::SUCCESS);
+    }
+    nft.commit(&Transaction { ops: vec![Op::DeleteTable] })?;
+    println!("removed table inet {}", notrack_core::nf::TABLE_NAME);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn once(mut agent: Agent) -> ExitCode {
+    agent.step(true);
+    agent.finish_sweeps();
+    agent.step(false);
+    let report = agent.report();
+    let width = report.policies.iter().map(|policy| policy.name.len()).max().unwrap_or_default().max(6);
+    println!("{:width$}  {:11}  MESSAGE", "POLICY", "STATE");
+    for policy in &report.policies {
+        let message = policy.status.conditions.last().map_or("", |condition| condition.message.as_str());
+        println!("{:width$}  {:11}  {message}", policy.name, policy.state.name());
+    }
+    let node = report.node.conditions.first();
+    let applied = node.is_some_and(|condition| condition.status == notrack_api::ConditionStatus::True);
+    let good = applied && agent.bad_files() == 0 && report.policies.iter().all(|policy| policy.state.is_good());
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Until a signal asks to stop. The rules stay then: an upgrade must not lose a packet.
+async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<()> {
+    let listener = server::listen(args.listen).await?;
+    let server = tokio::spawn(server::serve(listener, agent.shown.clone(), agent.metrics.registry.clone()));
+    let (changed, mut changes) = mpsc::channel(1);
+    let _watcher = watch(&folder, changed)?;
+    tracing::info!(folder = %folder.display(), status = %args.listen, "started");
+    agent.step(true);
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut settled: Option<Instant> = None;
+    let stop = shutdown::requested();
+    tokio::pin!(stop);
+    loop {
+        let at = settled.unwrap_or_else(Instant::now);
+        tokio::select! {
+            signal = &mut stop => {
+                tracing::info!(signal = signal?, "stopped; the rules stay");
+                server.abort();
+                return Ok(());
+            }
+            Some(()) = changes.recv() => settled = Some(Instant::now() + SETTLE),
+            () = sleep_until(at), if settled.is_some() => {
+                settled = None;
+                agent.step(true);
+            }
+            _ = ticks.tick() => agent.step(false),
+        }
+    }
+}
+
+/// Watches the folder. Events are only a hint to look: what they say is not used.
+fn watch(folder: &Path, changed: mpsc::Sender<()>) -> anyhow::Result<notify::RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |_| {
+        // A full channel already tells that there is something to look at.
+        let _ = changed.try_send(());
+    })?;
+    watcher
+        .watch(folder, RecursiveMode::NonRecursive)
+        .with_context(|| format!("cannot watch {}", folder.display()))?;
+    Ok(watcher)
+}

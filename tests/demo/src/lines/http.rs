@@ -1,0 +1,35 @@
+//! 1: short HTTP connections.
+
+use anyhow::Result;
+
+use crate::agent::{Agent, HTTP};
+use crate::lines::compare;
+use crate::load;
+use crate::report::Line;
+use crate::services::nginx;
+use crate::site::Site;
+use crate::stage::Stage;
+
+const ROUNDS: usize = 5;
+const SECONDS: u32 = 2;
+
+/// nginx and wrk, a connection for each request.
+pub fn http(stage: &Stage) -> Result<Line> {
+    let folder = stage.folder("http")?;
+    stage.say("1  HTTP: two nodes with nginx, one with a policy for port 80");
+    let (tracked, bypassed) = (Site::new()?, Site::new()?);
+    let _servers = [nginx(&tracked, &folder)?, nginx(&bypassed, &folder)?];
+    let _agent = Agent::start(stage, &bypassed, &[HTTP])?;
+
+    let rounds = load::in_turns(ROUNDS, [&tracked, &bypassed], |round, site| {
+        stage.say(&format!("1  HTTP: wrk, {round}"));
+        load::http(site, &folder, SECONDS)
+    })?;
+    let entries = [tracked.entries("tcp", 80)?, bypassed.entries("tcp", 80)?];
+    Ok(Line {
+        name: "http",
+        title: "HTTP, a new connection for each request".into(),
+        rows: compare(("requests", "requests a second"), entries, &rounds),
+        notes: Vec::new(),
+    })
+}
