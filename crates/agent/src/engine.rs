@@ -77,6 +77,8 @@ pub struct Settings {
     pub own_port: Option<u16>,
     /// How long the kernel keeps the rules without an agent. `None`: for ever.
     pub lease: Option<Duration>,
+    /// Whether the agent lives on, and so can own the table.
+    pub owns_table: bool,
 }
 
 /// Drives nf_tables.
@@ -92,7 +94,8 @@ pub struct Engine {
 impl Engine {
     /// Opens nf_tables of this network namespace.
     pub fn open(settings: Settings) -> Result<Engine, NftError> {
-        Ok(Engine { nft: Nft::open()?, settings, tracked: None, seen: None })
+        let nft = if settings.owns_table { Nft::open()? } else { Nft::open_without_owning()? };
+        Ok(Engine { nft, settings, tracked: None, seen: None })
     }
 
     /// The node's facts now.

@@ -25,7 +25,6 @@ pub struct Metrics {
     apply_seconds: Histogram,
     evicted: IntCounter,
     bad_files: IntGauge,
-    build: GaugeVec,
 }
 
 impl Metrics {
@@ -82,7 +81,6 @@ impl Metrics {
             applies,
             apply_seconds,
             evicted,
-            build,
         })
     }
 

@@ -36,6 +36,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = Settings {
         labels: args::labels(&args.node_labels),
         own_port: (!args.once).then(|| args.listen.port()),
+        owns_table: !args.once,
         lease: args.keep_without_agent.unwrap_or(default).lifetime(),
     };
     let agent = Agent::open(folder.clone(), settings)?;
@@ -48,7 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn remove() -> anyhow::Result<ExitCode> {
-    let mut nft = Nft::open()?;
+    let mut nft = Nft::open_without_owning()?;
     if nft.observe()?.is_none() {
         println!("no table of ours in this network namespace");
         return Ok(ExitCode::SUCCESS);

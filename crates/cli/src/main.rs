@@ -1,2 +1,30 @@
-//! x
-fn main() {}
+//! kubectl-notrack: check, render and understand policies; see who is in the connection table.
+#![forbid(unsafe_code)]
+
+mod args;
+mod check;
+mod input;
+mod render;
+mod top;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check(files) => check::run(&files),
+        Command::Render(args) => render::run(&args),
+        Command::Top(args) => top::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kubectl-notrack", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("kubectl-notrack: {error:#}");
+        ExitCode::FAILURE
+    })
+}

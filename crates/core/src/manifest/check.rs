@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use kube::core::cel::cel::Context;
 use serde_json::Value as Json;
 
 use super::{
     diagnostic::{Diagnostic, Severity, Source, Span},
     node::{self, Entry, Flaw, Node, Value},
-    scalars,
+    rules, scalars,
     schema::{Kind, Schema},
 };
 
@@ -17,6 +18,7 @@ const MAX_DIAGNOSTICS: usize = 200;
 /// Collects problems.
 pub(super) struct Checker<'a> {
     pub(super) source: &'a Source<'a>,
+    functions: Context<'static>,
     found: Vec<Diagnostic>,
     unlisted: usize,
 }
@@ -33,11 +35,7 @@ pub(super) struct Checked {
 
 impl<'a> Checker<'a> {
     pub(super) fn new(source: &'a Source<'a>) -> Self {
-        Self {
-            source,
-            found: Vec::new(),
-            unlisted: 0,
-        }
+        Self { source, functions: rules::functions(), found: Vec::new(), unlisted: 0 }
     }
 
     /// All that was found, in the order of the text.
@@ -45,26 +43,14 @@ impl<'a> Checker<'a> {
         self.found.sort_by_key(|diagnostic| diagnostic.span.offset);
         if self.unlisted > 0 {
             let message = format!("and {} more problems, not listed", self.unlisted);
-            let last = self
-                .found
-                .last()
-                .map(|diagnostic| diagnostic.span)
-                .unwrap_or_default();
-            self.found.push(
-                self.source
-                    .diagnostic(Severity::Error, "", last, message, None),
-            );
+            let last = self.found.last().map(|diagnostic| diagnostic.span).unwrap_or_default();
+            self.found.push(self.source.diagnostic(Severity::Error, "", last, message, None));
         }
         self.found
     }
 
     pub(super) fn errors(&self) -> usize {
-        self.unlisted
-            + self
-                .found
-                .iter()
-                .filter(|found| found.severity == Severity::Error)
-                .count()
+        self.unlisted + self.found.iter().filter(|found| found.severity == Severity::Error).count()
     }
 
     pub(super) fn report(
@@ -76,20 +62,13 @@ impl<'a> Checker<'a> {
         help: Option<String>,
     ) {
         if self.found.len() < MAX_DIAGNOSTICS {
-            self.found
-                .push(self.source.diagnostic(severity, path, span, message, help));
+            self.found.push(self.source.diagnostic(severity, path, span, message, help));
         } else if severity == Severity::Error {
             self.unlisted += 1;
         }
     }
 
-    pub(super) fn error(
-        &mut self,
-        path: &str,
-        span: Span,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
+    pub(super) fn error(&mut self, path: &str, span: Span, message: impl Into<String>, help: Option<String>) {
         self.report(Severity::Error, path, span, message, help);
     }
 
@@ -105,43 +84,21 @@ impl<'a> Checker<'a> {
     }
 
     /// `mark` is the text to point at where the problem is the value as a whole.
-    pub(super) fn value(
-        &mut self,
-        schema: &Schema,
-        node: &Node,
-        mark: Span,
-        path: &str,
-    ) -> Checked {
+    pub(super) fn value(&mut self, schema: &Schema, node: &Node, mark: Span, path: &str) -> Checked {
         let checked = match (&schema.kind, &node.value) {
             (_, Value::Bad(flaw)) => {
                 self.flaw(path, mark, flaw);
                 Checked::default()
             }
-            (
-                Kind::Object {
-                    properties,
-                    required,
-                },
-                Value::Map(entries),
-            ) => self.object(properties, required, entries, mark, path),
-            (Kind::Map { values, max }, Value::Map(entries)) => {
-                self.map(values, *max, entries, mark, path)
+            (Kind::Object { properties, required }, Value::Map(entries)) => {
+                self.object(properties, required, entries, mark, path)
             }
-            (
-                Kind::List {
-                    items,
-                    min,
-                    max,
-                    unique,
-                },
-                Value::List(nodes),
-            ) => self.list(items, (*min, *max), unique, nodes, mark, path),
+            (Kind::Map { values, max }, Value::Map(entries)) => self.map(values, *max, entries, mark, path),
+            (Kind::List { items, min, max, unique }, Value::List(nodes)) => {
+                self.list(items, (*min, *max), unique, nodes, mark, path)
+            }
             (kind, value) => match scalars::check(kind, value) {
-                Ok(json) => Checked {
-                    json,
-                    sound: true,
-                    bad: BTreeSet::new(),
-                },
+                Ok(json) => Checked { json, sound: true, bad: BTreeSet::new() },
                 Err(problem) => {
                     let found = node.type_name();
                     let (message, help) = problem.describe(kind, found, self.text(node.span));
@@ -166,7 +123,7 @@ impl<'a> Checker<'a> {
             if !sound {
                 continue;
             }
-            let Some(message) = rule.broken_by(&checked.json) else {
+            let Some(message) = rule.broken_by(&self.functions, &checked.json) else {
                 continue;
             };
             if rule.field.is_empty() {
@@ -184,9 +141,6 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn text(&self, span: Span) -> &'a str {
-        self.source
-            .text
-            .get(span.offset..span.offset + span.len)
-            .unwrap_or_default()
+        self.source.text.get(span.offset..span.offset + span.len).unwrap_or_default()
     }
 }

@@ -56,10 +56,7 @@ impl Checker<'_> {
             }
         }
         for name in required.iter().filter(|name| !fields.contains_key(*name)) {
-            let empty = entries
-                .iter()
-                .find(|entry| entry.key == *name)
-                .map(|entry| entry.key_span);
+            let empty = entries.iter().find(|entry| entry.key == *name).map(|entry| entry.key_span);
             let choices = match properties.get(name).map(|schema| &schema.kind) {
                 Some(Kind::String(text)) if !text.choices.is_empty() => {
                     Some(format!("one of {}", text.choices.join(", ")))
@@ -74,11 +71,7 @@ impl Checker<'_> {
             );
             bad.insert(name.clone());
         }
-        Checked {
-            json: Json::Object(fields),
-            sound: bad.is_empty(),
-            bad,
-        }
+        Checked { json: Json::Object(fields), sound: bad.is_empty(), bad }
     }
 
     pub(super) fn map(
@@ -91,30 +84,16 @@ impl Checker<'_> {
     ) -> Checked {
         let mut sound = true;
         if entries.len() > max {
-            self.error(
-                path,
-                mark,
-                format!("must have at most {max} fields, not {}", entries.len()),
-                None,
-            );
+            self.error(path, mark, format!("must have at most {max} fields, not {}", entries.len()), None);
             sound = false;
         }
         let mut fields = serde_json::Map::new();
         for entry in self.usable(entries, path).into_iter().take(max) {
-            let checked = self.value(
-                values,
-                &entry.value,
-                entry.mark(),
-                &node::field(path, &entry.key),
-            );
+            let checked = self.value(values, &entry.value, entry.mark(), &node::field(path, &entry.key));
             sound &= checked.sound;
             fields.insert(entry.key.clone(), checked.json);
         }
-        Checked {
-            json: Json::Object(fields),
-            sound,
-            bad: BTreeSet::new(),
-        }
+        Checked { json: Json::Object(fields), sound, bad: BTreeSet::new() }
     }
 
     pub(super) fn list(
@@ -132,12 +111,7 @@ impl Checker<'_> {
             sound = false;
         }
         if nodes.len() > max {
-            self.error(
-                path,
-                mark,
-                format!("must have at most {max} items, not {}", nodes.len()),
-                None,
-            );
+            self.error(path, mark, format!("must have at most {max} items, not {}", nodes.len()), None);
             sound = false;
         }
         let mut items = Vec::new();
@@ -149,11 +123,7 @@ impl Checker<'_> {
             self.unique(unique, &checked.json, node, &path, &mut seen);
             items.push(checked.json);
         }
-        Checked {
-            json: Json::Array(items),
-            sound,
-            bad: BTreeSet::new(),
-        }
+        Checked { json: Json::Array(items), sound, bad: BTreeSet::new() }
     }
 
     /// Two items of a list must not be the same.
@@ -170,33 +140,20 @@ impl Checker<'_> {
             Unique::Whole => (item.clone(), path.to_owned(), node.mark()),
             Unique::Keys(keys) => {
                 let identity: Json = keys.iter().map(|key| item[key].clone()).collect();
-                let Some((key, entry)) = keys.first().and_then(|key| Some((key, node.entry(key)?)))
-                else {
+                let Some((key, entry)) = keys.first().and_then(|key| Some((key, node.entry(key)?))) else {
                     return;
                 };
                 (identity, node::field(path, key), entry.mark())
             }
         };
         // What is not sound was reported as such.
-        if identity.is_null()
-            || identity
-                .as_array()
-                .is_some_and(|keys| keys.contains(&Json::Null))
-        {
+        if identity.is_null() || identity.as_array().is_some_and(|keys| keys.contains(&Json::Null)) {
             return;
         }
         if let Some(first) = seen.insert(identity.to_string(), mark) {
             let (line, _) = self.source.position(first.offset);
-            let message = format!(
-                "duplicate value {}",
-                quoted(self.text(mark).trim_matches(['"', '\'']))
-            );
-            self.error(
-                &path,
-                mark,
-                message,
-                Some(format!("first given on line {line}")),
-            );
+            let message = format!("duplicate value {}", quoted(self.text(mark).trim_matches(['"', '\''])));
+            self.error(&path, mark, message, Some(format!("first given on line {line}")));
         }
     }
 
@@ -211,12 +168,7 @@ impl Checker<'_> {
             } else if let Some(first) = seen.get(entry.key.as_str()) {
                 let (line, _) = self.source.position(first.offset);
                 let message = format!("{} is given twice", quoted(&entry.key));
-                self.error(
-                    &path,
-                    entry.key_span,
-                    message,
-                    Some(format!("first given on line {line}")),
-                );
+                self.error(&path, entry.key_span, message, Some(format!("first given on line {line}")));
             } else {
                 seen.insert(&entry.key, entry.key_span);
                 usable.push(entry);

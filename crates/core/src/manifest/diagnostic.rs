@@ -47,11 +47,7 @@ impl fmt::Display for Diagnostic {
             Severity::Warning => "warning",
             Severity::Error => "error",
         };
-        write!(
-            f,
-            "{}:{}:{}: {severity}: ",
-            self.file, self.line, self.column
-        )?;
+        write!(f, "{}:{}:{}: {severity}: ", self.file, self.line, self.column)?;
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
@@ -76,17 +72,9 @@ impl<'a> Source<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
         let after_breaks = text.match_indices('\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(after_breaks).collect();
-        let characters = if text.is_ascii() {
-            Vec::new()
-        } else {
-            text.char_indices().map(|(at, _)| at).collect()
-        };
-        Self {
-            file,
-            text,
-            lines,
-            characters,
-        }
+        let characters =
+            if text.is_ascii() { Vec::new() } else { text.char_indices().map(|(at, _)| at).collect() };
+        Self { file, text, lines, characters }
     }
 
     /// The byte offset of a character.
@@ -94,30 +82,19 @@ impl<'a> Source<'a> {
         if self.characters.is_empty() {
             character.min(self.text.len())
         } else {
-            self.characters
-                .get(character)
-                .copied()
-                .unwrap_or(self.text.len())
+            self.characters.get(character).copied().unwrap_or(self.text.len())
         }
     }
 
     /// The number of the character at a byte offset.
     pub(super) fn character(&self, byte: usize) -> usize {
-        if self.characters.is_empty() {
-            byte
-        } else {
-            self.characters.partition_point(|at| *at < byte)
-        }
+        if self.characters.is_empty() { byte } else { self.characters.partition_point(|at| *at < byte) }
     }
 
     /// Line and column, from 1.
     pub(super) fn position(&self, byte: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= byte);
-        let start = self
-            .lines
-            .get(line.saturating_sub(1))
-            .copied()
-            .unwrap_or_default();
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
         (line, self.character(byte) - self.character(start) + 1)
     }
 

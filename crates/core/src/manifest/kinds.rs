@@ -102,17 +102,11 @@ fn sort(checker: &mut Checker, document: Node, lists: usize, policies: &mut Vec<
         }
         return;
     }
-    let (Some(kind), Some(api_version)) = (document.string("kind"), document.string("apiVersion"))
-    else {
+    let (Some(kind), Some(api_version)) = (document.string("kind"), document.string("apiVersion")) else {
         for field in ["apiVersion", "kind"] {
             if document.string(field).is_none() {
                 let mark = document.entry(field).map_or(mark, Entry::mark);
-                checker.error(
-                    field,
-                    mark,
-                    format!("{field} is required, and must be a string"),
-                    None,
-                );
+                checker.error(field, mark, format!("{field} is required, and must be a string"), None);
             }
         }
         return;
@@ -125,15 +119,10 @@ fn sort(checker: &mut Checker, document: Node, lists: usize, policies: &mut Vec<
         (GROUP, VERSION, POLICY) => policies.push(document),
         (GROUP, VERSION, "NoTrackPolicyList") | ("", "v1", "List") if lists < MAX_LISTS => {
             if let Value::Map(entries) = document.value {
-                let items = entries
-                    .into_iter()
-                    .find(|entry| entry.key == "items")
-                    .map(|entry| entry.value);
+                let items = entries.into_iter().find(|entry| entry.key == "items").map(|entry| entry.value);
                 match items.map(|items| items.value) {
                     Some(Value::List(items)) => {
-                        items
-                            .into_iter()
-                            .for_each(|item| sort(checker, item, lists + 1, policies));
+                        items.into_iter().for_each(|item| sort(checker, item, lists + 1, policies));
                     }
                     None | Some(Value::Null) => {}
                     Some(_) => checker.error("items", mark, "must be a list", None),
@@ -142,33 +131,17 @@ fn sort(checker: &mut Checker, document: Node, lists: usize, policies: &mut Vec<
         }
         (_, _, POLICY) => {
             let message = format!("{} is not an apiVersion of {POLICY}", quoted(&api_version));
-            checker.error(
-                "apiVersion",
-                version_mark,
-                message,
-                Some(format!("write {GROUP}/{VERSION}")),
-            );
+            checker.error("apiVersion", version_mark, message, Some(format!("write {GROUP}/{VERSION}")));
         }
         (GROUP, _, kind) if !INTERNAL.contains(&kind) => {
             let help = match suggest::closest(kind, [POLICY]) {
                 Some(meant) => format!("did you mean {meant}?"),
                 None => format!("policies are of kind {POLICY}"),
             };
-            checker.error(
-                "kind",
-                kind_mark,
-                format!("{GROUP} has no kind {}", quoted(kind)),
-                Some(help),
-            );
+            checker.error("kind", kind_mark, format!("{GROUP} has no kind {}", quoted(kind)), Some(help));
         }
         (_, _, kind) => {
-            checker.report(
-                Severity::Warning,
-                "kind",
-                kind_mark,
-                format!("skipped: kind {kind}"),
-                None,
-            );
+            checker.report(Severity::Warning, "kind", kind_mark, format!("skipped: kind {kind}"), None);
         }
     }
 }

@@ -46,18 +46,12 @@ pub struct Parsed {
 impl Parsed {
     /// Whether anything in the file is wrong.
     pub fn has_errors(&self) -> bool {
-        self.diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
     /// All or nothing: the policies, or what is wrong with the file (warnings included).
     pub fn into_result(self) -> Result<Vec<Manifest>, Vec<Diagnostic>> {
-        if self.has_errors() {
-            Err(self.diagnostics)
-        } else {
-            Ok(self.manifests)
-        }
+        if self.has_errors() { Err(self.diagnostics) } else { Ok(self.manifests) }
     }
 }
 
@@ -96,16 +90,7 @@ impl Manifest {
     ) -> Diagnostic {
         let Place { span, line, column } = self.closest(path);
         let (path, message, file) = (path.to_owned(), message.into(), self.file.clone());
-        Diagnostic {
-            severity,
-            path,
-            message,
-            help,
-            file,
-            span,
-            line,
-            column,
-        }
+        Diagnostic { severity, path, message, help, file, span, line, column }
     }
 
     fn closest(&self, path: &str) -> Place {
@@ -126,20 +111,12 @@ pub fn parse(file_name: &str, text: &str) -> Parsed {
     let mut checker = Checker::new(&source);
     let manifests = if text.len() > MAX_BYTES {
         let message = format!("larger than {MAX_BYTES} bytes");
-        checker.error(
-            "",
-            Span::default(),
-            message,
-            Some("write one policy a file".into()),
-        );
+        checker.error("", Span::default(), message, Some("write one policy a file".into()));
         Vec::new()
     } else {
         read(&mut checker)
     };
-    Parsed {
-        manifests,
-        diagnostics: checker.finish(),
-    }
+    Parsed { manifests, diagnostics: checker.finish() }
 }
 
 fn read(checker: &mut Checker) -> Vec<Manifest> {
@@ -147,15 +124,10 @@ fn read(checker: &mut Checker) -> Vec<Manifest> {
     for problem in broken {
         checker.error("", problem.span, problem.message, problem.help);
     }
-    let policies: Vec<Node> = documents
-        .into_iter()
-        .flat_map(|document| kinds::policies(checker, document))
-        .collect();
+    let policies: Vec<Node> =
+        documents.into_iter().flat_map(|document| kinds::policies(checker, document)).collect();
     let mut names = HashMap::new();
-    policies
-        .into_iter()
-        .filter_map(|policy| manifest(checker, policy, &mut names))
-        .collect()
+    policies.into_iter().filter_map(|policy| manifest(checker, policy, &mut names)).collect()
 }
 
 fn manifest(
@@ -166,12 +138,7 @@ fn manifest(
     let schema = match &*kinds::SCHEMA {
         Ok(schema) => schema,
         Err(problem) => {
-            checker.error(
-                "",
-                document.mark(),
-                format!("this build's own schema is broken: {problem}"),
-                None,
-            );
+            checker.error("", document.mark(), format!("this build's own schema is broken: {problem}"), None);
             return None;
         }
     };
@@ -190,15 +157,8 @@ fn manifest(
         let (line, column) = checker.source.position(span.offset);
         Place { span, line, column }
     };
-    let places = node::spans(&document)
-        .into_iter()
-        .map(|(path, span)| (path, place(span)))
-        .collect();
-    is_new.then(|| Manifest {
-        policy,
-        file: checker.source.file.to_owned(),
-        places,
-    })
+    let places = node::spans(&document).into_iter().map(|(path, span)| (path, place(span))).collect();
+    is_new.then(|| Manifest { policy, file: checker.source.file.to_owned(), places })
 }
 
 /// What `kubectl get -o yaml` prints and `kubectl apply` does not take from a file.
@@ -223,13 +183,7 @@ fn drop_what_is_not_the_users(checker: &mut Checker, document: &mut Node) {
         let is_namespace = entry.key == "namespace";
         if is_namespace {
             let message = "ignored: a policy belongs to no namespace";
-            checker.report(
-                Severity::Warning,
-                "metadata.namespace",
-                entry.mark(),
-                message,
-                None,
-            );
+            checker.report(Severity::Warning, "metadata.namespace", entry.mark(), message, None);
         }
         !is_namespace && !SERVERS.contains(&entry.key.as_str())
     });
@@ -237,10 +191,7 @@ fn drop_what_is_not_the_users(checker: &mut Checker, document: &mut Node) {
 
 /// Of two policies of one name the second would silently replace the first.
 fn is_new_name(checker: &mut Checker, document: &Node, names: &mut HashMap<String, Span>) -> bool {
-    let Some(entry) = document
-        .entry("metadata")
-        .and_then(|metadata| metadata.value.entry("name"))
-    else {
+    let Some(entry) = document.entry("metadata").and_then(|metadata| metadata.value.entry("name")) else {
         return true;
     };
     let Value::String(name) = &entry.value.value else {

@@ -68,6 +68,15 @@ impl Node {
         }
     }
 
+    /// How many nodes it is made of, keys among them.
+    pub(super) fn size(&self) -> usize {
+        match &self.value {
+            Value::List(items) => 1 + items.iter().map(Self::size).sum::<usize>(),
+            Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + entry.value.size()).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
     /// For people.
     pub(super) fn type_name(&self) -> &'static str {
         match &self.value {
@@ -95,11 +104,7 @@ impl Entry {
 
 /// Puts together the path of a field.
 pub(super) fn field(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// Puts together the path of a list's item.

@@ -8,14 +8,8 @@ use saphyr_parser::{ScalarStyle, Tag};
 use super::node::{Flaw, Value};
 
 /// Words that are booleans in YAML 1.1 and strings in 1.2, in all of their three spellings.
-const OLD_BOOLEANS: [(&str, bool); 6] = [
-    ("y", true),
-    ("yes", true),
-    ("on", true),
-    ("n", false),
-    ("no", false),
-    ("off", false),
-];
+const OLD_BOOLEANS: [(&str, bool); 6] =
+    [("y", true), ("yes", true), ("on", true), ("n", false), ("no", false), ("off", false)];
 
 /// What a scalar means in the place of a value.
 pub(super) fn value(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
@@ -37,10 +31,9 @@ pub(super) fn key_flaw(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Opt
     }
     match value(text, style, tag) {
         Value::Bad(flaw) => Some(flaw),
-        Value::Null | Value::Bool(_) => Some(Flaw {
-            message: "a key must be a string".into(),
-            help: format!("quote it: \"{text}\""),
-        }),
+        Value::Null | Value::Bool(_) => {
+            Some(Flaw { message: "a key must be a string".into(), help: format!("quote it: \"{text}\"") })
+        }
         _ => None,
     }
 }
@@ -87,22 +80,14 @@ fn resolve(text: &str) -> Value {
 }
 
 fn number(text: &str) -> Value {
-    if matches!(
-        text.trim_start_matches(['-', '+'])
-            .to_ascii_lowercase()
-            .as_str(),
-        ".inf" | ".nan"
-    ) {
+    if matches!(text.trim_start_matches(['-', '+']).to_ascii_lowercase().as_str(), ".inf" | ".nan") {
         return flaw(text, "is not a number that JSON has");
     }
     let digits = text.trim_start_matches(['-', '+']);
     let signs = text.len() - digits.len();
     if signs <= 1 && is_decimal(digits) {
         if digits.len() > 1 && digits.starts_with('0') {
-            return flaw(
-                text,
-                "is octal to some readers of YAML, and decimal to others",
-            );
+            return flaw(text, "is octal to some readers of YAML, and decimal to others");
         }
         // Beyond 64 bits it is a number still, but no integer that any field takes.
         return text
@@ -111,16 +96,10 @@ fn number(text: &str) -> Value {
             .unwrap_or_else(|_| Value::Float(text.parse().unwrap_or(f64::MAX)));
     }
     if signs <= 1 && is_float(digits) {
-        return text
-            .parse()
-            .map(Value::Float)
-            .unwrap_or_else(|_| Value::String(text.to_owned()));
+        return text.parse().map(Value::Float).unwrap_or_else(|_| Value::String(text.to_owned()));
     }
     if signs <= 1 && is_old_number(digits) {
-        return flaw(
-            text,
-            "is a number to some readers of YAML, and a string to others",
-        );
+        return flaw(text, "is a number to some readers of YAML, and a string to others");
     }
     Value::String(text.to_owned())
 }
@@ -207,14 +186,10 @@ mod tests {
     #[test]
     fn scalars_that_readers_differ_on_are_refused() {
         for text in [
-            "yes", "Yes", "YES", "no", "on", "Off", "y", "N", "010", "0o10", "0x1F", "0b11",
-            "1_000", "-017", ".inf", "-.INF", ".NaN", "1_0.5", "007",
+            "yes", "Yes", "YES", "no", "on", "Off", "y", "N", "010", "0o10", "0x1F", "0b11", "1_000", "-017",
+            ".inf", "-.INF", ".NaN", "1_0.5", "007",
         ] {
-            assert!(
-                matches!(resolve(text), Value::Bad(_)),
-                "{text}: {:?}",
-                resolve(text)
-            );
+            assert!(matches!(resolve(text), Value::Bad(_)), "{text}: {:?}", resolve(text));
         }
     }
 }

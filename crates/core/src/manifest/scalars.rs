@@ -26,7 +26,8 @@ pub(super) enum Problem {
 
 /// RFC 3339, as the API server takes it.
 static DATE_TIME: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$").ok()
+    Regex::new(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$")
+        .ok()
 });
 
 /// The value as JSON, or what is wrong with it.
@@ -43,13 +44,7 @@ pub(super) fn check(kind: &Kind, value: &Value) -> Result<Json, Problem> {
 }
 
 fn string(schema: &Text, text: &str) -> Result<(), Problem> {
-    let Text {
-        min,
-        max,
-        pattern,
-        choices,
-        date_time,
-    } = schema;
+    let Text { min, max, pattern, choices, date_time } = schema;
     let length = text.chars().count();
     if !choices.is_empty() {
         return if choices.iter().any(|choice| choice == text) {
@@ -61,11 +56,7 @@ fn string(schema: &Text, text: &str) -> Result<(), Problem> {
     if *date_time {
         let is_time = DATE_TIME.as_ref().is_some_and(|regex| regex.is_match(text));
         let exists = text.parse::<jiff::Timestamp>().is_ok();
-        return if is_time && exists {
-            Ok(())
-        } else {
-            Err(Problem::NoTime(text.into()))
-        };
+        return if is_time && exists { Ok(()) } else { Err(Problem::NoTime(text.into())) };
     }
     if length < *min {
         return Err(Problem::TooShort(*min));
@@ -74,9 +65,7 @@ fn string(schema: &Text, text: &str) -> Result<(), Problem> {
         return Err(Problem::TooLong(*max, length));
     }
     match pattern {
-        Some(pattern) if !pattern.is_match(text) => {
-            Err(Problem::NoMatch(text.into(), pattern.to_string()))
-        }
+        Some(pattern) if !pattern.is_match(text) => Err(Problem::NoMatch(text.into(), pattern.to_string())),
         _ => Ok(()),
     }
 }
@@ -85,21 +74,10 @@ impl Problem {
     /// In words. `found` is what the value is, `text` how it is written.
     pub(super) fn describe(self, kind: &Kind, found: &str, text: &str) -> (String, Option<String>) {
         match self {
-            Self::WrongType => (
-                format!("must be {}, not {found}", name(kind)),
-                type_help(kind, found, text),
-            ),
-            Self::TooShort(min) => (
-                format!("must have at least {min} {}", characters(min)),
-                None,
-            ),
-            Self::TooLong(max, length) => (
-                format!("must have at most {max} characters, not {length}"),
-                None,
-            ),
-            Self::NoMatch(value, pattern) => {
-                (format!("{} does not match {pattern}", quoted(&value)), None)
-            }
+            Self::WrongType => (format!("must be {}, not {found}", name(kind)), type_help(kind, found, text)),
+            Self::TooShort(min) => (format!("must have at least {min} {}", characters(min)), None),
+            Self::TooLong(max, length) => (format!("must have at most {max} characters, not {length}"), None),
+            Self::NoMatch(value, pattern) => (format!("{} does not match {pattern}", quoted(&value)), None),
             Self::NoChoice(value) => {
                 let choices = match kind {
                     Kind::String(text) => text.choices.as_slice(),
@@ -107,21 +85,11 @@ impl Problem {
                 };
                 let help = suggest::closest(&value, choices.iter().map(String::as_str))
                     .map(|meant| format!("did you mean {meant}?"));
-                (
-                    format!(
-                        "must be one of {}, not {}",
-                        choices.join(", "),
-                        quoted(&value)
-                    ),
-                    help,
-                )
+                (format!("must be one of {}, not {}", choices.join(", "), quoted(&value)), help)
             }
             Self::NoTime(value) => {
                 let help = "as RFC 3339, in UTC: 2027-01-01T00:00:00Z".to_owned();
-                (
-                    format!("{} is not a point in time", quoted(&value)),
-                    Some(help),
-                )
+                (format!("{} is not a point in time", quoted(&value)), Some(help))
             }
             Self::TooSmall(min) => (format!("must be at least {min}"), None),
             Self::TooLarge(max) => (format!("must be at most {max}"), None),
@@ -130,11 +98,7 @@ impl Problem {
 }
 
 fn characters(count: usize) -> &'static str {
-    if count == 1 {
-        "character"
-    } else {
-        "characters"
-    }
+    if count == 1 { "character" } else { "characters" }
 }
 
 fn name(kind: &Kind) -> &'static str {

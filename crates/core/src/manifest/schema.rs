@@ -17,25 +17,11 @@ pub(super) struct Schema {
 }
 
 pub(super) enum Kind {
-    Object {
-        properties: BTreeMap<String, Schema>,
-        required: Vec<String>,
-    },
-    Map {
-        values: Box<Schema>,
-        max: usize,
-    },
-    List {
-        items: Box<Schema>,
-        min: usize,
-        max: usize,
-        unique: Unique,
-    },
+    Object { properties: BTreeMap<String, Schema>, required: Vec<String> },
+    Map { values: Box<Schema>, max: usize },
+    List { items: Box<Schema>, min: usize, max: usize, unique: Unique },
     String(Text),
-    Integer {
-        min: i64,
-        max: i64,
-    },
+    Integer { min: i64, max: i64 },
 }
 
 /// What a string must be.
@@ -134,11 +120,7 @@ impl Schema {
             }
             other => return Err(format!("schema type {other:?} is not supported")),
         };
-        Ok(Self {
-            kind,
-            default: object.get("default").cloned(),
-            rules: Rule::all(schema)?,
-        })
+        Ok(Self { kind, default: object.get("default").cloned(), rules: Rule::all(schema)? })
     }
 
     /// The default of an absent value, with the defaults within it.
@@ -165,18 +147,12 @@ impl Schema {
 }
 
 fn strings(list: &Json) -> Vec<String> {
-    list.as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|item| item.as_str().map(str::to_owned))
-        .collect()
+    list.as_array().into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
 /// Bounds are floats in Kubernetes' types, and whole numbers in truth.
 fn integer(bound: &Json) -> Option<i64> {
-    bound
-        .as_i64()
-        .or_else(|| bound.as_f64().map(|float| float as i64))
+    bound.as_i64().or_else(|| bound.as_f64().map(|float| float as i64))
 }
 
 fn size(bound: &Json) -> Option<usize> {

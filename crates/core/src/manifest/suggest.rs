@@ -1,10 +1,7 @@
 //! Did you mean?
 
 /// The candidate that a word was most likely meant to be.
-pub(super) fn closest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A long word is not a slip of the fingers, and comparing it would cost.
     if word.len() > 40 {
         return None;
@@ -26,9 +23,7 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, from) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, to) in b.iter().enumerate() {
-            let mut least = (last[j] + usize::from(from != to))
-                .min(last[j + 1] + 1)
-                .min(row[j] + 1);
+            let mut least = (last[j] + usize::from(from != to)).min(last[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && a[i - 1] == *to && *from == b[j - 1] {
                 let swapped: &Vec<usize> = &before_last;
                 least = least.min(swapped[j - 1] + 1);

@@ -95,18 +95,12 @@ impl<'a> Reader<'a> {
                         self.key(Key { name, span, flaw });
                         continue;
                     }
-                    (
-                        Node {
-                            span,
-                            value: scalar::value(&text, style, tag.as_deref()),
-                        },
-                        anchor,
-                    )
+                    (Node { span, value: scalar::value(&text, style, tag.as_deref()) }, anchor)
                 }
                 Event::Alias(id) => (self.alias(id, span)?, 0),
             };
             if anchor > 0 {
-                let size = size(&node);
+                let size = node.size();
                 self.take(size, span)?;
                 self.anchors.insert(anchor, (node.clone(), size));
             }
@@ -125,12 +119,7 @@ impl<'a> Reader<'a> {
             Kind::List(items) => items.push(node),
             Kind::Map(entries, key) => match key.take() {
                 Some(Key { name, span, flaw }) => {
-                    entries.push(Entry {
-                        key: name,
-                        key_span: span,
-                        flaw,
-                        value: node,
-                    });
+                    entries.push(Entry { key: name, key_span: span, flaw, value: node });
                 }
                 // A list or a mapping (or an alias of anything) in the place of a key.
                 None => {
@@ -138,82 +127,40 @@ impl<'a> Reader<'a> {
                         message: "a key must be a string".into(),
                         help: "a { that begins no mapping must be in quotes".into(),
                     };
-                    *key = Some(Key {
-                        name: "?".into(),
-                        span: node.span,
-                        flaw: Some(flaw),
-                    });
+                    *key = Some(Key { name: "?".into(), span: node.span, flaw: Some(flaw) });
                 }
             },
         }
     }
 
-    fn open(
-        &mut self,
-        span: Span,
-        anchor: usize,
-        tag: Option<&Tag>,
-        kind: Kind,
-    ) -> Result<(), Broken> {
+    fn open(&mut self, span: Span, anchor: usize, tag: Option<&Tag>, kind: Kind) -> Result<(), Broken> {
         self.take(1, span)?;
         if self.frames.len() >= MAX_DEPTH {
-            return Err(too_large(
-                span,
-                format!("nested more than {MAX_DEPTH} levels deep"),
-            ));
+            return Err(too_large(span, format!("nested more than {MAX_DEPTH} levels deep")));
         }
         let tag = tag.and_then(scalar::container_flaw);
-        self.frames.push(Frame {
-            span,
-            anchor,
-            tag,
-            kind,
-        });
+        self.frames.push(Frame { span, anchor, tag, kind });
         Ok(())
     }
 
     /// Completes the innermost list or mapping.
     fn close(&mut self, end: Span) -> Option<(Node, usize)> {
-        let Frame {
-            span,
-            anchor,
-            tag,
-            kind,
-        } = self.frames.pop()?;
+        let Frame { span, anchor, tag, kind } = self.frames.pop()?;
         let end = (end.offset + end.len).max(span.offset);
         let value = match (tag, kind) {
             (Some(flaw), _) => Value::Bad(flaw),
             (None, Kind::List(items)) => Value::List(items),
             (None, Kind::Map(entries, _)) => Value::Map(entries),
         };
-        Some((
-            Node {
-                span: Span {
-                    offset: span.offset,
-                    len: end - span.offset,
-                },
-                value,
-            },
-            anchor,
-        ))
+        Some((Node { span: Span { offset: span.offset, len: end - span.offset }, value }, anchor))
     }
 
     fn wants_key(&self) -> bool {
-        matches!(
-            self.frames.last(),
-            Some(Frame {
-                kind: Kind::Map(_, None),
-                ..
-            })
-        )
+        matches!(self.frames.last(), Some(Frame { kind: Kind::Map(_, None), .. }))
     }
 
     fn key(&mut self, new: Key) {
-        if let Some(Frame {
-            kind: Kind::Map(_, key),
-            ..
-        }) = self.frames.last_mut()
-        {
+        if let Some(Frame { kind: Kind::Map(_, key), .. }) = self.frames.last_mut() {
             *key = Some(new);
         }
     }
@@ -226,10 +173,7 @@ impl<'a> Reader<'a> {
         let size = *size;
         self.take(size, span)?;
         let node = self.anchors.get(&id).map(|(node, _)| node.clone());
-        Ok(node.unwrap_or(Node {
-            span,
-            value: Value::Null,
-        }))
+        Ok(node.unwrap_or(Node { span, value: Value::Null }))
     }
 
     fn take(&mut self, nodes: usize, span: Span) -> Result<(), Broken> {
@@ -240,10 +184,7 @@ impl<'a> Reader<'a> {
             }
             None => {
                 self.room = 0;
-                Err(too_large(
-                    span,
-                    format!("more than {MAX_NODES} values, aliases unfolded"),
-                ))
+                Err(too_large(span, format!("more than {MAX_NODES} values, aliases unfolded")))
             }
         }
     }
@@ -251,27 +192,14 @@ impl<'a> Reader<'a> {
     fn span(&self, marks: Marks) -> Span {
         let offset = self.source.byte(self.before + marks.start.index());
         let end = self.source.byte(self.before + marks.end.index());
-        Span {
-            offset,
-            len: end.saturating_sub(offset),
-        }
+        Span { offset, len: end.saturating_sub(offset) }
     }
 
     fn syntax(&self, error: &ScanError) -> Broken {
         // An error at the end of the text is shown where the text ends, not on the empty line after it.
         let end = self.source.text.trim_end().len();
-        let offset = self
-            .source
-            .byte(self.before + error.marker().index())
-            .min(end);
-        let line = self
-            .source
-            .text
-            .get(..offset)
-            .unwrap_or_default()
-            .rsplit('\n')
-            .next()
-            .unwrap_or_default();
+        let offset = self.source.byte(self.before + error.marker().index()).min(end);
+        let line = self.source.text.get(..offset).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
         let help = if self.source.text.contains("{{") {
             Some("this looks like a template: render it first, as with helm template".into())
         } else if line.contains('\t') {
@@ -279,31 +207,10 @@ impl<'a> Reader<'a> {
         } else {
             None
         };
-        Broken {
-            span: Span { offset, len: 0 },
-            message: format!("not valid YAML: {}", error.info()),
-            help,
-        }
+        Broken { span: Span { offset, len: 0 }, message: format!("not valid YAML: {}", error.info()), help }
     }
 }
 
 fn too_large(span: Span, message: String) -> Broken {
-    Broken {
-        span,
-        message,
-        help: Some("no policy needs that".into()),
-    }
-}
-
-fn size(node: &Node) -> usize {
-    match &node.value {
-        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Map(entries) => {
-            1 + entries
-                .iter()
-                .map(|entry| 1 + size(&entry.value))
-                .sum::<usize>()
-        }
-        _ => 1,
-    }
+    Broken { span, message, help: Some("no policy needs that".into()) }
 }

@@ -19,6 +19,10 @@ use crate::nf::{Chain, Direction, Element, FieldType, Key, RawField, Rule, Set, 
 /// often the only one: a second one costs every packet that misses some 130 ns.
 const MOST_EXPANDED_PORTS: u32 = 128;
 
+/// Where ranges are needed anyway, so many boxes and fewer are looked up in one map of ranges as fast as in an exact
+/// one; beyond them ranges fall behind.
+const MOST_RANGES_ALONE: usize = 1024;
+
 /// More elements than this are refused: the node would spend seconds and hundreds of megabytes on them.
 pub(super) const MOST_ELEMENTS: usize = 400_000;
 
@@ -124,10 +128,12 @@ impl Writer<'_> {
         let layout = Layout::of(self.purpose, self.family, half);
         let mut exact = Vec::new();
         let mut ranges = Vec::new();
+        let is_small = |cell: &Cell| cell.servers.is_one() && cell.ports.len() <= MOST_EXPANDED_PORTS;
+        let ranges_alone = cells.len() <= MOST_RANGES_ALONE && !cells.iter().all(is_small);
         for cell in cells {
             let Some(target) = self.target(cell, half, &layout)? else { continue };
             let verdict = Some(Verdict::Jump(target));
-            if cell.servers.is_one() && cell.ports.len() <= MOST_EXPANDED_PORTS {
+            if is_small(cell) && !ranges_alone {
                 let address = Key::EMPTY.address(cell.servers.first_address()).proto(cell.proto);
                 exact.extend((cell.ports.first()..=cell.ports.last()).map(|port| Element {
                     key: address.port(port),

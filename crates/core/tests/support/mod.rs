@@ -111,7 +111,12 @@ fn policy(name: String) -> impl Strategy<Value = ValidatedPolicy> {
             selector: Selector::default(),
             mode,
             flows: [Some(first), second].into_iter().flatten().collect(),
-            compensation: Compensation { strict_tcp_flags, icmp_errors, new_connections_per_second: 0 },
+            compensation: Compensation {
+                strict_tcp_flags,
+                icmp_errors,
+                // Above what a test sends in a second.
+                new_connections_per_second: if strict_tcp_flags { 5000 } else { 0 },
+            },
             expires: None,
         },
     )

@@ -65,66 +65,66 @@ impl Expression for Lowered<'_> {
         let raw = match self.0 {
             Expr::Payload { base, offset, len, register } => Raw::new(c"payload")
                 .u32(
-                    sys::NFTNL_EXPR_PAYLOAD_BASE as u32,
+                    sys::NFTNL_EXPR_PAYLOAD_BASE,
                     match base {
                         PayloadBase::Network => uapi::NFT_PAYLOAD_NETWORK_HEADER,
                         PayloadBase::Transport => uapi::NFT_PAYLOAD_TRANSPORT_HEADER,
                     },
                 )
-                .u32(sys::NFTNL_EXPR_PAYLOAD_OFFSET as u32, *offset)
-                .u32(sys::NFTNL_EXPR_PAYLOAD_LEN as u32, *len)
-                .u32(sys::NFTNL_EXPR_PAYLOAD_DREG as u32, *register),
+                .u32(sys::NFTNL_EXPR_PAYLOAD_OFFSET, *offset)
+                .u32(sys::NFTNL_EXPR_PAYLOAD_LEN, *len)
+                .u32(sys::NFTNL_EXPR_PAYLOAD_DREG, *register),
             Expr::Meta { key, register } => Raw::new(c"meta")
-                .u32(sys::NFTNL_EXPR_META_KEY as u32, meta_key(*key))
-                .u32(sys::NFTNL_EXPR_META_DREG as u32, *register),
+                .u32(sys::NFTNL_EXPR_META_KEY, meta_key(*key))
+                .u32(sys::NFTNL_EXPR_META_DREG, *register),
             Expr::CtState => Raw::new(c"ct")
-                .u32(sys::NFTNL_EXPR_CT_KEY as u32, uapi::NFT_CT_STATE)
-                .u32(sys::NFTNL_EXPR_CT_DREG as u32, NFT_REG_1),
+                .u32(sys::NFTNL_EXPR_CT_KEY, uapi::NFT_CT_STATE)
+                .u32(sys::NFTNL_EXPR_CT_DREG, NFT_REG_1),
             Expr::Cmp { op, data } => Raw::new(c"cmp")
-                .u32(sys::NFTNL_EXPR_CMP_SREG as u32, NFT_REG_1)
+                .u32(sys::NFTNL_EXPR_CMP_SREG, NFT_REG_1)
                 .u32(
-                    sys::NFTNL_EXPR_CMP_OP as u32,
+                    sys::NFTNL_EXPR_CMP_OP,
                     match op {
                         CmpOp::Eq => uapi::NFT_CMP_EQ,
                         CmpOp::Neq => uapi::NFT_CMP_NEQ,
                     },
                 )
-                .data(sys::NFTNL_EXPR_CMP_DATA as u32, data),
+                .data(sys::NFTNL_EXPR_CMP_DATA, data),
             Expr::Mask { mask } => Raw::new(c"bitwise")
-                .u32(sys::NFTNL_EXPR_BITWISE_SREG as u32, NFT_REG_1)
-                .u32(sys::NFTNL_EXPR_BITWISE_DREG as u32, NFT_REG_1)
-                .u32(sys::NFTNL_EXPR_BITWISE_LEN as u32, mask.len() as u32)
-                .data(sys::NFTNL_EXPR_BITWISE_MASK as u32, mask)
-                .data(sys::NFTNL_EXPR_BITWISE_XOR as u32, &vec![0; mask.len()]),
+                .u32(sys::NFTNL_EXPR_BITWISE_SREG, NFT_REG_1)
+                .u32(sys::NFTNL_EXPR_BITWISE_DREG, NFT_REG_1)
+                .u32(sys::NFTNL_EXPR_BITWISE_LEN, mask.len() as u32)
+                .data(sys::NFTNL_EXPR_BITWISE_MASK, mask)
+                .data(sys::NFTNL_EXPR_BITWISE_XOR, &vec![0; mask.len()]),
             Expr::Lookup { set, inverted, verdict_map } => {
                 let raw = Raw::new(c"lookup")
-                    .text(sys::NFTNL_EXPR_LOOKUP_SET as u32, set)
-                    .u32(sys::NFTNL_EXPR_LOOKUP_SREG as u32, NFT_REG_1);
+                    .text(sys::NFTNL_EXPR_LOOKUP_SET, set)
+                    .u32(sys::NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
                 match (verdict_map, inverted) {
-                    (true, _) => raw.u32(sys::NFTNL_EXPR_LOOKUP_DREG as u32, uapi::NFT_REG_VERDICT),
-                    (false, true) => raw.u32(sys::NFTNL_EXPR_LOOKUP_FLAGS as u32, uapi::NFT_LOOKUP_F_INV),
+                    (true, _) => raw.u32(sys::NFTNL_EXPR_LOOKUP_DREG, uapi::NFT_REG_VERDICT),
+                    (false, true) => raw.u32(sys::NFTNL_EXPR_LOOKUP_FLAGS, uapi::NFT_LOOKUP_F_INV),
                     (false, false) => raw,
                 }
             }
             Expr::Immediate(verdict) => {
                 let raw = Raw::new(c"immediate")
-                    .u32(sys::NFTNL_EXPR_IMM_DREG as u32, uapi::NFT_REG_VERDICT)
-                    .u32(sys::NFTNL_EXPR_IMM_VERDICT as u32, verdict_code(verdict));
+                    .u32(sys::NFTNL_EXPR_IMM_DREG, uapi::NFT_REG_VERDICT)
+                    .u32(sys::NFTNL_EXPR_IMM_VERDICT, verdict_code(verdict));
                 match verdict.target() {
-                    Some(chain) => raw.text(sys::NFTNL_EXPR_IMM_CHAIN as u32, chain),
+                    Some(chain) => raw.text(sys::NFTNL_EXPR_IMM_CHAIN, chain),
                     None => raw,
                 }
             }
             Expr::Notrack => Raw::new(c"notrack"),
             Expr::Counter(name) => Raw::new(c"objref")
-                .u32(sys::NFTNL_EXPR_OBJREF_IMM_TYPE as u32, uapi::NFT_OBJECT_COUNTER)
-                .text(sys::NFTNL_EXPR_OBJREF_IMM_NAME as u32, name),
+                .u32(sys::NFTNL_EXPR_OBJREF_IMM_TYPE, uapi::NFT_OBJECT_COUNTER)
+                .text(sys::NFTNL_EXPR_OBJREF_IMM_NAME, name),
             Expr::RateOver { per_second } => Raw::new(c"limit")
-                .u64(sys::NFTNL_EXPR_LIMIT_RATE as u32, u64::from(*per_second))
-                .u64(sys::NFTNL_EXPR_LIMIT_UNIT as u32, 1)
-                .u32(sys::NFTNL_EXPR_LIMIT_BURST as u32, *per_second)
-                .u32(sys::NFTNL_EXPR_LIMIT_TYPE as u32, 0)
-                .u32(sys::NFTNL_EXPR_LIMIT_FLAGS as u32, uapi::NFT_LIMIT_F_INV),
+                .u64(sys::NFTNL_EXPR_LIMIT_RATE, u64::from(*per_second))
+                .u64(sys::NFTNL_EXPR_LIMIT_UNIT, 1)
+                .u32(sys::NFTNL_EXPR_LIMIT_BURST, *per_second)
+                .u32(sys::NFTNL_EXPR_LIMIT_TYPE, 0)
+                .u32(sys::NFTNL_EXPR_LIMIT_FLAGS, uapi::NFT_LIMIT_F_INV),
             // Nothing of ours is foreign: such a rule is only ever read. The kernel refuses an empty counter
             // reference, so that even a mistake here changes nothing.
             Expr::Foreign(_) => Raw::new(c"objref"),

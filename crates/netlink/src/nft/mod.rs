@@ -85,6 +85,12 @@ impl Nft {
         Ok(Nft { socket, flags: uapi::NFT_TABLE_F_OWNER | uapi::NFT_TABLE_F_PERSIST, holds: false })
     }
 
+    /// As [`Nft::open`], for a program that ends at once: it owns nothing. An owner's table is left with the flag
+    /// `persist`, which nft before 1.0.9 lists as a line that it cannot read again.
+    pub fn open_without_owning() -> Result<Nft, NftError> {
+        Ok(Nft { flags: 0, ..Nft::open()? })
+    }
+
     /// The generation of the ruleset: it grows by one with every commit of anybody in this namespace.
     pub fn generation(&mut self) -> Result<u32, NftError> {
         let mut generation = 0;
@@ -162,7 +168,7 @@ impl Netfilter for Nft {
         }
         let mut ops = transaction.ops.clone();
         let removes = ops.as_slice() == [Op::DeleteTable];
-        if !self.holds && !removes && ops.first() != Some(&Op::AddTable) {
+        if self.flags != 0 && !self.holds && !removes && ops.first() != Some(&Op::AddTable) {
             // Adopts the table that an earlier agent left; does nothing where it is ours already.
             let place = usize::from(ops.first() == Some(&Op::DeleteTable));
             if ops.get(place) != Some(&Op::AddTable) {

@@ -1,0 +1,43 @@
+# What a maintainer does here. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help tools build check fmt lint test demo bench generate verify
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+
+tools: ## install the Debian packages that build and tests need
+	@tests/tools/install.sh
+
+build: tools ## build every program
+	cargo build --locked --workspace
+
+check: ## compile everything, quickly
+	cargo check --locked --workspace --all-targets
+
+fmt: ## bring the sources into form
+	cargo fmt --all
+
+lint: tools ## format, clippy with warnings as errors, the arrows between crates, dependencies
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	tests/tools/arrows.sh
+	tests/tools/deny.sh
+
+generate: ## write the CRDs from the Rust types
+	cargo run --locked --quiet --package notrack-api --bin notrack-crds
+
+verify: ## fail where generated files drift
+	cargo test --locked --quiet --package notrack-api
+
+test: lint ## everything: lint, unit, property, snapshot, conformance and kernel tests
+	cargo build --locked --workspace
+	cargo test --locked --workspace --no-fail-fast
+
+demo: tools ## see the main job work on real traffic, without a cluster
+	cargo build --locked --release --package notrack-agent --package notrack-demo
+	target/release/notrack-demo $(DEMO_ARGS)
+
+bench: tools ## ratios against the peers, on the real kernel
+	cargo build --locked --release --package notrack-agent --package kubectl-notrack --package notrack-bench
+	target/release/notrack-bench $(BENCH_ARGS)
