@@ -15,11 +15,11 @@ pub struct Metrics {
     pub registry: Registry,
     entries: IntGauge,
     limit: IntGauge,
-    drops: IntGauge,
-    insert_failed: IntGauge,
+    drops: IntCounter,
+    insert_failed: IntCounter,
     pressure: IntGaugeVec,
-    packets: IntGaugeVec,
-    bytes: IntGaugeVec,
+    packets: IntCounterVec,
+    bytes: IntCounterVec,
     state: IntGaugeVec,
     applies: IntCounterVec,
     apply_seconds: Histogram,
@@ -41,46 +41,56 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok::<_, prometheus::Error>(gauges)
         };
-        let applies = IntCounterVec::new(
-            Opts::new("notrack_applies_total", "Attempts to bring the kernel to what the policies ask for."),
-            &["result"],
-        )?;
-        registry.register(Box::new(applies.clone()))?;
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
         let apply_seconds = Histogram::with_opts(
             HistogramOpts::new("notrack_apply_duration_seconds", "From policies to rules read back from the kernel.")
                 .buckets(vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
         )?;
         registry.register(Box::new(apply_seconds.clone()))?;
-        let evicted = IntCounter::new(
-            "notrack_evicted_entries_total",
-            "Entries deleted from the connection table because their packets are bypassed now.",
-        )?;
-        registry.register(Box::new(evicted.clone()))?;
         let build = GaugeVec::new(Opts::new("notrack_build_info", "Always 1; the label tells the version."), &["version"])?;
         registry.register(Box::new(build.clone()))?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         Ok(Metrics {
             entries: gauge("notrack_conntrack_entries", "Entries of the connection table in this network namespace.")?,
             limit: gauge("notrack_conntrack_entries_limit", "Most entries that the kernel takes; 0 means no limit.")?,
-            drops: gauge("notrack_conntrack_dropped_packets", "Packets dropped since boot because the table was full.")?,
-            insert_failed: gauge("notrack_conntrack_insert_failures", "Entries that could not be inserted since boot.")?,
+            drops: counter("notrack_conntrack_drops_total", "Packets and entries dropped because the table was full.")?,
+            insert_failed: counter(
+                "notrack_conntrack_insert_failures_total",
+                "Entries that could not be inserted.",
+            )?,
             pressure: gauges("notrack_conntrack_pressure_level", "1 for the current level, 0 for the others.", &["level"])?,
-            packets: gauges(
-                "notrack_policy_bypassed_packets",
+            packets: counters(
+                "notrack_policy_bypassed_packets_total",
                 "Packets that a policy bypassed since its counter was made.",
                 &["policy"],
             )?,
-            bytes: gauges(
-                "notrack_policy_bypassed_bytes",
+            bytes: counters(
+                "notrack_policy_bypassed_bytes_total",
                 "Bytes that a policy bypassed since its counter was made.",
                 &["policy"],
             )?,
             state: gauges("notrack_policy_state", "1 for the state that a policy is in.", &["policy", "state"])?,
             bad_files: gauge("notrack_bad_policy_files", "Policy files of the last reading that were refused.")?,
+            applies: counters(
+                "notrack_applies_total",
+                "Attempts to bring the kernel to what the policies ask for.",
+                &["result"],
+            )?,
+            evicted: counter(
+                "notrack_evicted_entries_total",
+                "Entries deleted from the connection table because their packets are bypassed now.",
+            )?,
             registry,
-            applies,
             apply_seconds,
-            evicted,
         })
     }
 
@@ -89,8 +99,11 @@ impl Metrics {
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.entries.set(number(sample.entries));
         self.limit.set(number(sample.max));
-        self.drops.set(number(sample.drops));
-        self.insert_failed.set(number(sample.insert_failed));
+        // The kernel counts; these only show its figures.
+        for (shown, figure) in [(&self.drops, sample.drops), (&self.insert_failed, sample.insert_failed)] {
+            shown.reset();
+            shown.inc_by(figure);
+        }
         for known in [PressureLevel::Normal, PressureLevel::Elevated, PressureLevel::High, PressureLevel::Full] {
             self.pressure.with_label_values(&[&format!("{known:?}")]).set(i64::from(known == level));
         }
@@ -116,8 +129,8 @@ impl Metrics {
         self.state.reset();
         for (name, traffic) in traffic {
             let traffic = traffic.unwrap_or_default();
-            self.packets.with_label_values(&[name]).set(i64::try_from(traffic.packets).unwrap_or(i64::MAX));
-            self.bytes.with_label_values(&[name]).set(i64::try_from(traffic.bytes).unwrap_or(i64::MAX));
+            self.packets.with_label_values(&[name]).inc_by(traffic.packets);
+            self.bytes.with_label_values(&[name]).inc_by(traffic.bytes);
         }
         for policy in policies {
             self.state.with_label_values(&[policy.name.as_str(), policy.state.name()]).set(1);

@@ -7,7 +7,7 @@ use notrack_api as api;
 use notrack_core::diff::CounterValue;
 use notrack_core::hazard::{Cause, Effect, Finding};
 use notrack_core::index::Index;
-use notrack_core::policy::{Mode, ValidatedPolicy};
+use notrack_core::policy::{Action, Mode, ValidatedPolicy};
 use notrack_core::pressure::{Assessment, ConntrackSample, PressureLevel, Trend};
 use notrack_core::rules::counter_name;
 use serde::Serialize;
@@ -133,12 +133,17 @@ fn state(facts: &Facts<'_>, policy: &ValidatedPolicy) -> State {
     let current = programmed.rule_set.policies().iter().any(|known| **known == *policy);
     match (current, facts.failure.is_some()) {
         (false, _) => State::Failed,
-        (true, _) if !programmed.policies.contains(&policy.name) => State::Refused,
+        // A policy of exceptions alone has nothing of its own in the table.
+        (true, _) if bypasses(policy) && !programmed.policies.contains(&policy.name) => State::Refused,
         (true, _) if !programmed.facts.tracked.any() => State::Ineffective,
         (true, true) => State::Failed,
         (true, false) if policy.mode == Mode::Audit => State::Auditing,
         (true, false) => State::Programmed,
     }
+}
+
+fn bypasses(policy: &ValidatedPolicy) -> bool {
+    policy.flows.iter().any(|flow| flow.action == Action::NoTrack)
 }
 
 fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) -> PolicyReport {

@@ -48,18 +48,7 @@ pub struct Condition {
 
 /// Whether a condition holds.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    JsonSchema,
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum ConditionStatus {
     /// It holds.
@@ -73,22 +62,14 @@ pub enum ConditionStatus {
 
 /// The conditions of a policy.
 pub(crate) fn of_policy(generator: &mut SchemaGenerator) -> Schema {
-    let mut list = list(
-        generator,
-        &[ACCEPTED, PROGRAMMED, READY],
-        "Waiting for the controller",
-    );
+    let mut list = list(generator, &[ACCEPTED, PROGRAMMED, READY], "Waiting for the controller");
     // The patterns are those of Kubernetes' own Condition type.
     refine(
         &mut list,
         "type",
         json!({ "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$" }),
     );
-    refine(
-        &mut list,
-        "reason",
-        json!({ "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$" }),
-    );
+    refine(&mut list, "reason", json!({ "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$" }));
     list
 }
 
@@ -125,9 +106,7 @@ fn list(generator: &mut SchemaGenerator, types: &[&str], waiting: &str) -> Schem
 }
 
 fn refine(list: &mut Schema, field: &str, with: Value) {
-    let field = list
-        .pointer_mut(&format!("/items/properties/{field}"))
-        .and_then(Value::as_object_mut);
+    let field = list.pointer_mut(&format!("/items/properties/{field}")).and_then(Value::as_object_mut);
     if let (Some(field), Value::Object(with)) = (field, with) {
         field.extend(with);
     }

@@ -16,13 +16,13 @@ mod schema;
 pub use condition::{Condition, ConditionStatus};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use nodeplan::{
-    ConntrackFigures, Exclusion, NodePlan, NodePlanSpec, NodePlanStatus, PolicyOnNode,
-    PressureLevel, RuleSetRef, Trend,
+    ConntrackFigures, Exclusion, NodePlan, NodePlanSpec, NodePlanStatus, PolicyOnNode, PressureLevel,
+    RuleSetRef, Trend,
 };
 pub use policy::{
-    Action, Compensation, Flow, HazardFound, HighestPressure, IcmpErrors, LabelExpression,
-    LabelOperator, LocalPort, Mode, NoTrackPolicy, NoTrackPolicySpec, NoTrackPolicyStatus,
-    NodeCounts, NodeSelector, Peer, Protocol, ReasonCount, Role, ServerPort, TcpFlags, Traffic,
+    Action, Compensation, Flow, HazardFound, HighestPressure, IcmpErrors, LabelExpression, LabelOperator,
+    LocalPort, Mode, NoTrackPolicy, NoTrackPolicySpec, NoTrackPolicyStatus, NodeCounts, NodeSelector, Peer,
+    Protocol, ReasonCount, Role, ServerPort, TcpFlags, Traffic,
 };
 pub use ruleset::{RuleSet, RuleSetSpec};
 

@@ -30,22 +30,10 @@ use crate::{
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#
     ),
-    printcolumn(
-        name = "Entries",
-        type_ = "integer",
-        json_path = ".status.conntrack.entries"
-    ),
+    printcolumn(name = "Entries", type_ = "integer", json_path = ".status.conntrack.entries"),
     printcolumn(name = "Max", type_ = "integer", json_path = ".status.conntrack.max"),
-    printcolumn(
-        name = "Used%",
-        type_ = "integer",
-        json_path = ".status.conntrack.usedPercent"
-    ),
-    printcolumn(
-        name = "Level",
-        type_ = "string",
-        json_path = ".status.conntrack.level"
-    ),
+    printcolumn(name = "Used%", type_ = "integer", json_path = ".status.conntrack.usedPercent"),
+    printcolumn(name = "Level", type_ = "string", json_path = ".status.conntrack.level"),
     printcolumn(name = "Reported", type_ = "date", json_path = ".status.reportedAt")
 )]
 #[serde(rename_all = "camelCase")]
@@ -100,9 +88,7 @@ pub struct RuleSetRef {
 }
 
 /// A port that stays tracked on this node.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exclusion {
     /// TCP, UDP or SCTP.
@@ -191,18 +177,7 @@ pub struct ConntrackFigures {
 
 /// How pressing the use of the connection table is.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    JsonSchema,
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum PressureLevel {
     /// There is room.
@@ -218,18 +193,7 @@ pub enum PressureLevel {
 
 /// Where the number of entries is going.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    JsonSchema,
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum Trend {
     /// Fewer than before.

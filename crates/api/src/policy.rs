@@ -6,9 +6,7 @@ mod status;
 
 pub use flow::{Action, Flow, LocalPort, Peer, Protocol, Role, ServerPort};
 pub use spec::{
-    Compensation, IcmpErrors, LabelExpression, LabelOperator, Mode, NoTrackPolicy,
-    NoTrackPolicySpec, NodeSelector, TcpFlags,
+    Compensation, IcmpErrors, LabelExpression, LabelOperator, Mode, NoTrackPolicy, NoTrackPolicySpec,
+    NodeSelector, TcpFlags,
 };
-pub use status::{
-    HazardFound, HighestPressure, NoTrackPolicyStatus, NodeCounts, ReasonCount, Traffic,
-};
+pub use status::{HazardFound, HighestPressure, NoTrackPolicyStatus, NodeCounts, ReasonCount, Traffic};

@@ -20,11 +20,7 @@ use crate::schema::{self, Rule};
     doc = "The compiled rules of one class of nodes. The controller writes it; it never changes, and its name says what is in it.",
     printcolumn(name = "Format", type_ = "integer", json_path = ".spec.format"),
     printcolumn(name = "Policies", type_ = "integer", json_path = ".spec.policyCount"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [

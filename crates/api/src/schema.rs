@@ -21,41 +21,23 @@ pub(crate) struct Rule {
 
 impl Rule {
     pub(crate) fn new(rule: &'static str, message: &'static str) -> Self {
-        Self {
-            rule,
-            message_expression: None,
-            message,
-            reason: None,
-            field_path: None,
-        }
+        Self { rule, message_expression: None, message, reason: None, field_path: None }
     }
 
     pub(crate) fn expression(self, message_expression: &'static str) -> Self {
-        Self {
-            message_expression: Some(message_expression),
-            ..self
-        }
+        Self { message_expression: Some(message_expression), ..self }
     }
 
     pub(crate) fn at(self, field_path: &'static str) -> Self {
-        Self {
-            field_path: Some(field_path),
-            ..self
-        }
+        Self { field_path: Some(field_path), ..self }
     }
 
     pub(crate) fn required(self) -> Self {
-        Self {
-            reason: Some("FieldValueRequired"),
-            ..self
-        }
+        Self { reason: Some("FieldValueRequired"), ..self }
     }
 
     pub(crate) fn forbidden(self) -> Self {
-        Self {
-            reason: Some("FieldValueForbidden"),
-            ..self
-        }
+        Self { reason: Some("FieldValueForbidden"), ..self }
     }
 }
 
@@ -134,14 +116,8 @@ pub(crate) fn short_string(_: &mut SchemaGenerator) -> Schema {
 
 /// `nodeSelector.matchLabels`.
 pub(crate) fn match_labels(_: &mut SchemaGenerator) -> Schema {
-    let value = Rule::new(
-        "!format.labelValue().validate(self).hasValue()",
-        "must be a label value",
-    );
-    let keys = Rule::new(
-        "self.all(k, !format.qualifiedName().validate(k).hasValue())",
-        "not a label key",
-    );
+    let value = Rule::new("!format.labelValue().validate(self).hasValue()", "must be a label value");
+    let keys = Rule::new("self.all(k, !format.qualifiedName().validate(k).hasValue())", "not a label key");
     json_schema!({
         "type": "object",
         "maxProperties": 16,

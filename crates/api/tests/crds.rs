@@ -12,15 +12,8 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds");
 
 #[test]
 fn committed_crds_do_not_drift() {
-    let output = Command::new(env!("CARGO_BIN_EXE_notrack-crds"))
-        .args(["--check", FOLDER])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = Command::new(env!("CARGO_BIN_EXE_notrack-crds")).args(["--check", FOLDER]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -43,12 +36,7 @@ fn walk(schema: &Value, path: &str, in_items: bool, visit: &mut impl FnMut(&str,
         walk(&schema["items"], &format!("{path}[]"), true, visit);
     }
     if schema["additionalProperties"].is_object() {
-        walk(
-            &schema["additionalProperties"],
-            &format!("{path}{{}}"),
-            true,
-            visit,
-        );
+        walk(&schema["additionalProperties"], &format!("{path}{{}}"), true, visit);
     }
 }
 
@@ -59,9 +47,7 @@ fn problems(mut problem: impl FnMut(&str, bool, &Value) -> Option<&'static str>)
         let crd = serde_json::to_value(crd).unwrap();
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         walk(schema, &kind, false, &mut |path, in_items, schema| {
-            found.extend(
-                problem(path, in_items, schema).map(|problem| format!("{path}: {problem}")),
-            );
+            found.extend(problem(path, in_items, schema).map(|problem| format!("{path}: {problem}")));
         });
     }
     found
@@ -71,18 +57,12 @@ fn problems(mut problem: impl FnMut(&str, bool, &Value) -> Option<&'static str>)
 fn every_size_is_bounded() {
     let unbounded = problems(|_, _, schema| match schema["type"].as_str() {
         Some("string") if schema["enum"].is_array() || schema["format"] == "date-time" => None,
-        Some("string") => schema["maxLength"]
-            .is_null()
-            .then_some("string without maxLength"),
-        Some("array") => schema["maxItems"]
-            .is_null()
-            .then_some("array without maxItems"),
-        Some("object") if schema["additionalProperties"].is_object() => schema["maxProperties"]
-            .is_null()
-            .then_some("map without maxProperties"),
-        Some("integer") => schema["format"]
-            .is_null()
-            .then_some("integer without format"),
+        Some("string") => schema["maxLength"].is_null().then_some("string without maxLength"),
+        Some("array") => schema["maxItems"].is_null().then_some("array without maxItems"),
+        Some("object") if schema["additionalProperties"].is_object() => {
+            schema["maxProperties"].is_null().then_some("map without maxProperties")
+        }
+        Some("integer") => schema["format"].is_null().then_some("integer without format"),
         Some("object") => None,
         _ => Some("not a structural type"),
     });
@@ -102,11 +82,7 @@ fn every_field_is_described_in_kubectl_explain() {
 #[test]
 fn no_field_takes_null() {
     let nullable = problems(|_, _, schema| {
-        let null_in = |key: &str| {
-            schema[key]
-                .as_array()
-                .is_some_and(|values| values.contains(&Value::Null))
-        };
+        let null_in = |key: &str| schema[key].as_array().is_some_and(|values| values.contains(&Value::Null));
         (schema.get("nullable").is_some() || null_in("enum")).then_some("nullable")
     });
     assert_eq!(nullable, Vec::<String>::new());
@@ -115,9 +91,8 @@ fn no_field_takes_null() {
 /// A default within a list makes GitOps tools see a difference that nobody wrote.
 #[test]
 fn list_items_have_no_defaults() {
-    let defaults = problems(|_, in_items, schema| {
-        (in_items && schema.get("default").is_some()).then_some("default")
-    });
+    let defaults =
+        problems(|_, in_items, schema| (in_items && schema.get("default").is_some()).then_some("default"));
     assert_eq!(defaults, Vec::<String>::new());
 }
 
@@ -125,8 +100,7 @@ fn list_items_have_no_defaults() {
 #[test]
 fn every_list_says_how_it_merges() {
     let silent = problems(|_, _, schema| {
-        (schema["type"] == "array" && schema["x-kubernetes-list-type"].is_null())
-            .then_some("no list type")
+        (schema["type"] == "array" && schema["x-kubernetes-list-type"].is_null()).then_some("no list type")
     });
     assert_eq!(silent, Vec::<String>::new());
 }
@@ -136,8 +110,7 @@ fn every_list_says_how_it_merges() {
 fn defaults_of_schema_and_types_agree() {
     let [policy, plan, _] = notrack_api::crds().map(|crd| serde_json::to_value(crd).unwrap());
     let spec = |crd: &Value, field: &str| {
-        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-            [field]
+        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"][field]
             .clone()
     };
 
@@ -156,12 +129,8 @@ fn defaults_of_schema_and_types_agree() {
         "absent fields stay absent"
     );
 
-    let minimal: NodePlanSpec =
-        serde_json::from_value(json!({"nodeUID": "u", "epoch": 1})).unwrap();
-    assert_eq!(
-        spec(&plan, "reportEverySeconds")["default"],
-        minimal.report_every_seconds
-    );
+    let minimal: NodePlanSpec = serde_json::from_value(json!({"nodeUID": "u", "epoch": 1})).unwrap();
+    assert_eq!(spec(&plan, "reportEverySeconds")["default"], minimal.report_every_seconds);
 }
 
 /// A new object must be Unknown from its first moment: a health check must not take it for healthy.
@@ -169,21 +138,11 @@ fn defaults_of_schema_and_types_agree() {
 fn a_new_object_is_unknown() {
     let [policy, plan, _] = notrack_api::crds().map(|crd| serde_json::to_value(crd).unwrap());
     for crd in [policy, plan] {
-        let status =
-            &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
-        assert_eq!(
-            status["default"],
-            json!({}),
-            "without it the API server does not look inside"
-        );
-        let conditions = status["properties"]["conditions"]["default"]
-            .as_array()
-            .unwrap();
+        let status = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+        assert_eq!(status["default"], json!({}), "without it the API server does not look inside");
+        let conditions = status["properties"]["conditions"]["default"].as_array().unwrap();
         assert!(conditions.iter().any(|c| c["type"] == "Ready"));
-        assert!(
-            conditions.iter().all(|c| c["status"] == "Unknown"),
-            "{conditions:?}"
-        );
+        assert!(conditions.iter().all(|c| c["status"] == "Unknown"), "{conditions:?}");
         let typed: Vec<notrack_api::Condition> = serde_json::from_value(json!(conditions)).unwrap();
         assert_eq!(serde_json::to_value(typed).unwrap(), json!(conditions));
     }

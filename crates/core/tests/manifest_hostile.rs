@@ -12,10 +12,7 @@ const POLICY: &str = include_str!("../../../tests/manifests/accepted/minimal.yam
 
 /// The accepted files that are small enough for damage to hit something.
 fn small_files() -> Vec<String> {
-    let folder = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../tests/manifests/accepted"
-    );
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/manifests/accepted");
     let mut files: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
@@ -42,10 +39,7 @@ fn the_list_of_problems_ends() {
     let fields: String = (0..10_000).map(|n| format!("  field{n}: 1\n")).collect();
     let parsed = parse("f", &format!("{POLICY}{fields}"));
     assert_eq!(parsed.diagnostics.len(), 201);
-    assert_eq!(
-        parsed.diagnostics[200].message,
-        "and 9800 more problems, not listed"
-    );
+    assert_eq!(parsed.diagnostics[200].message, "and 9800 more problems, not listed");
     assert!(parsed.has_errors());
     assert!(parsed.manifests.is_empty());
 }
@@ -148,32 +142,16 @@ fn damaged_files_are_read_or_refused() {
     for _ in 0..2000 {
         let (mut text, damages) = strategy.new_tree(&mut runner).unwrap().current();
         for (at, remove, insert) in damages {
-            let boundaries: Vec<usize> = text
-                .char_indices()
-                .map(|(at, _)| at)
-                .chain([text.len()])
-                .collect();
+            let boundaries: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
             let start = at.index(boundaries.len());
             let end = boundaries[(start + remove).min(boundaries.len() - 1)];
             text.replace_range(boundaries[start]..end, insert);
         }
         let parsed = parse("f", &text);
         for d in &parsed.diagnostics {
-            assert!(
-                text.get(d.span.offset..d.span.offset + d.span.len)
-                    .is_some(),
-                "{d:?} in\n{text}"
-            );
-            assert!(
-                d.line >= 1 && d.column >= 1 && d.line <= text.split('\n').count(),
-                "{d:?} in\n{text}"
-            );
-            assert!(
-                d.to_string()
-                    .chars()
-                    .all(|c| c == ' ' || c.is_ascii_graphic()),
-                "{d:?}"
-            );
+            assert!(text.get(d.span.offset..d.span.offset + d.span.len).is_some(), "{d:?} in\n{text}");
+            assert!(d.line >= 1 && d.column >= 1 && d.line <= text.split('\n').count(), "{d:?} in\n{text}");
+            assert!(d.to_string().chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{d:?}");
         }
         for manifest in &parsed.manifests {
             accepted += 1;
@@ -181,8 +159,5 @@ fn damaged_files_are_read_or_refused() {
             assert_eq!(parse("f", &json).diagnostics, [], "{json}");
         }
     }
-    assert!(
-        accepted > 100,
-        "{accepted}: so much damage that nothing is tried"
-    );
+    assert!(accepted > 100, "{accepted}: so much damage that nothing is tried");
 }

@@ -36,15 +36,9 @@ spec:
 fn places_are_those_of_the_text() {
     for (text, what) in [
         (POLICY.to_owned(), "as written"),
-        (
-            POLICY.replace('\n', "\r\n"),
-            "with the line ends of Windows",
-        ),
+        (POLICY.replace('\n', "\r\n"), "with the line ends of Windows"),
         (format!("\u{feff}{POLICY}"), "with a byte order mark"),
-        (
-            format!("# ÄÖÜ\n---\n# ß\n---\n{POLICY}"),
-            "after other documents",
-        ),
+        (format!("# ÄÖÜ\n---\n# ß\n---\n{POLICY}"), "after other documents"),
     ] {
         let manifest = one(&text);
         for (path, written) in [
@@ -61,18 +55,10 @@ fn places_are_those_of_the_text() {
             ("spec.flows[0].peers[0].cidr", "\"10.0.0.0/8\""),
         ] {
             let span = manifest.span_of(path).unwrap();
-            assert_eq!(
-                &text[span.offset..span.offset + span.len],
-                written,
-                "{path} {what}"
-            );
+            assert_eq!(&text[span.offset..span.offset + span.len], written, "{path} {what}");
         }
         assert_eq!(manifest.span_of("spec.flows[0].ports[2]"), None);
-        assert_eq!(
-            manifest.span_of("spec.compensation"),
-            None,
-            "a default is not in the text"
-        );
+        assert_eq!(manifest.span_of("spec.compensation"), None, "a default is not in the text");
     }
 }
 
@@ -84,43 +70,22 @@ fn later_problems_point_to_the_closest_field() {
         (diagnostic.line, diagnostic.column)
     };
     assert_eq!(place("spec.flows[0].ports[1].endPort"), (15, 16));
-    assert_eq!(
-        place("spec.flows[0].serverAddresses[3]"),
-        (8, 5),
-        "the flow, where it has no such field"
-    );
+    assert_eq!(place("spec.flows[0].serverAddresses[3]"), (8, 5), "the flow, where it has no such field");
     assert_eq!(place("spec.compensation.tcpFlags"), (4, 1));
     assert_eq!(place("nonsense"), (1, 1));
     let shown = manifest
-        .diagnostic(
-            Severity::Warning,
-            "spec.mode",
-            "is loud",
-            Some("Audit is quiet".into()),
-        )
+        .diagnostic(Severity::Warning, "spec.mode", "is loud", Some("Audit is quiet".into()))
         .to_string();
-    assert_eq!(
-        shown,
-        "policy.yaml:6:9: warning: spec.mode: is loud (Audit is quiet)"
-    );
+    assert_eq!(shown, "policy.yaml:6:9: warning: spec.mode: is loud (Audit is quiet)");
 }
 
 #[test]
 fn defaults_are_filled_in() {
     let policy = one(POLICY).policy;
-    assert_eq!(
-        policy.spec.compensation,
-        notrack_api::Compensation::default()
-    );
+    assert_eq!(policy.spec.compensation, notrack_api::Compensation::default());
     let policy = one(&format!("{POLICY}  compensation: {{icmpErrors: Ignore}}\n")).policy;
-    assert_eq!(
-        policy.spec.compensation.icmp_errors,
-        notrack_api::IcmpErrors::Ignore
-    );
-    assert_eq!(
-        policy.spec.compensation.tcp_flags,
-        notrack_api::TcpFlags::Strict
-    );
+    assert_eq!(policy.spec.compensation.icmp_errors, notrack_api::IcmpErrors::Ignore);
+    assert_eq!(policy.spec.compensation.tcp_flags, notrack_api::TcpFlags::Strict);
     assert_eq!(policy.status, None);
 }
 
@@ -140,18 +105,8 @@ fn what_does_not_concern_us_is_a_warning() {
         shown,
         [
             (Severity::Warning, "kind", "skipped: kind ConfigMap", 2),
-            (
-                Severity::Warning,
-                "metadata.namespace",
-                "ignored: a policy belongs to no namespace",
-                8
-            ),
-            (
-                Severity::Warning,
-                "status",
-                "ignored: the controller writes the status",
-                23
-            ),
+            (Severity::Warning, "metadata.namespace", "ignored: a policy belongs to no namespace", 8),
+            (Severity::Warning, "status", "ignored: the controller writes the status", 23),
         ]
     );
     assert!(!parsed.has_errors());
@@ -159,28 +114,14 @@ fn what_does_not_concern_us_is_a_warning() {
     assert_eq!(manifests[0].policy.metadata.namespace, None);
 
     for (document, skipped) in [
-        (
-            "apiVersion: notrack.dev/v1alpha1\nkind: RuleSet\nspec: {}\n",
-            "skipped: kind RuleSet",
-        ),
-        (
-            "apiVersion: apps/v1\nkind: Deployment\n",
-            "skipped: kind Deployment",
-        ),
+        ("apiVersion: notrack.dev/v1alpha1\nkind: RuleSet\nspec: {}\n", "skipped: kind RuleSet"),
+        ("apiVersion: apps/v1\nkind: Deployment\n", "skipped: kind Deployment"),
     ] {
         let parsed = parse("f", document);
         assert_eq!(parsed.diagnostics.len(), 1);
         assert_eq!(parsed.diagnostics[0].message, skipped);
     }
-    for nothing in [
-        "",
-        "\n\n",
-        "# a comment\n",
-        "---\n---\n",
-        "null\n",
-        "\u{feff}",
-        "--- ~\n...\n",
-    ] {
+    for nothing in ["", "\n\n", "# a comment\n", "---\n---\n", "null\n", "\u{feff}", "--- ~\n...\n"] {
         assert_eq!(parse("f", nothing).diagnostics, [], "{nothing:?}");
     }
 }
@@ -199,11 +140,7 @@ fn all_problems_are_reported_and_good_policies_are_kept() {
     let paths: Vec<&str> = parsed.diagnostics.iter().map(|d| d.path.as_str()).collect();
     assert_eq!(
         paths,
-        [
-            "spec.mode",
-            "spec.flows[0].ports[1].port",
-            "spec.flows[0].ports[1].prot"
-        ],
+        ["spec.mode", "spec.flows[0].ports[1].port", "spec.flows[0].ports[1].prot"],
         "{:#?}",
         parsed.diagnostics
     );
@@ -215,26 +152,15 @@ fn all_problems_are_reported_and_good_policies_are_kept() {
 fn suggestions_help() {
     let help = |from: &str, to: &str| {
         let parsed = parse("f", &POLICY.replace(from, to));
-        assert_eq!(
-            parsed.diagnostics.len(),
-            1,
-            "{to}: {:#?}",
-            parsed.diagnostics
-        );
+        assert_eq!(parsed.diagnostics.len(), 1, "{to}: {:#?}", parsed.diagnostics);
         parsed.diagnostics[0].help.clone().unwrap_or_default()
     };
-    assert_eq!(
-        help("endPort: 8099", "endport: 8099"),
-        "did you mean endPort?"
-    );
+    assert_eq!(help("endPort: 8099", "endport: 8099"), "did you mean endPort?");
     assert_eq!(help("role: Server", "role: server"), "did you mean Server?");
     assert_eq!(help("  mode: Enforce\n", ""), "one of Enforce, Audit");
     assert_eq!(help("port: 8000", "port: \"8000\""), "without quotes: 8000");
     assert_eq!(help("note: \"größer\"", "note: 7"), "quote it: \"7\"");
-    assert_eq!(
-        help("kind: NoTrackPolicy", "kind: NoTrackPolcy"),
-        "did you mean NoTrackPolicy?"
-    );
+    assert_eq!(help("kind: NoTrackPolicy", "kind: NoTrackPolcy"), "did you mean NoTrackPolicy?");
     assert_eq!(help("v1alpha1", "v1beta1"), "write notrack.dev/v1alpha1");
 }
 
@@ -280,8 +206,5 @@ fn every_field_arrives() {
             "expireTime": "2027-01-01T00:00:00Z",
         })
     );
-    assert_eq!(
-        policy["metadata"]["annotations"]["example.com/Owner"],
-        "the edge team, since 2026"
-    );
+    assert_eq!(policy["metadata"]["annotations"]["example.com/Owner"], "the edge team, since 2026");
 }

@@ -12,17 +12,12 @@ use notrack_core::manifest::{Diagnostic, Parsed, Severity, parse};
 
 /// The files of one half of the corpus, by name.
 fn corpus(half: &str) -> Vec<(String, String)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/manifests")
-        .join(half);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/manifests").join(half);
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .map(|path| {
-            (
-                path.file_name().unwrap().to_string_lossy().into_owned(),
-                fs::read_to_string(&path).unwrap(),
-            )
+            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap())
         })
         .collect();
     files.sort();
@@ -30,11 +25,7 @@ fn corpus(half: &str) -> Vec<(String, String)> {
 }
 
 fn errors(parsed: &Parsed) -> Vec<&Diagnostic> {
-    parsed
-        .diagnostics
-        .iter()
-        .filter(|diagnostic| diagnostic.severity == Severity::Error)
-        .collect()
+    parsed.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect()
 }
 
 #[test]
@@ -61,10 +52,7 @@ fn accepted_manifests_mean_what_they_say() {
 fn refused_manifests_say_why_and_where() {
     let files = corpus("refused");
     assert!(files.len() >= 45, "{}", files.len());
-    let surprises: Vec<String> = files
-        .iter()
-        .filter_map(|(name, text)| surprise(name, text))
-        .collect();
+    let surprises: Vec<String> = files.iter().filter_map(|(name, text)| surprise(name, text)).collect();
     assert!(surprises.is_empty(), "{}", surprises.join("\n"));
 }
 
@@ -80,50 +68,28 @@ fn surprise(name: &str, text: &str) -> Option<String> {
         .map(|(path, message)| (if path == "-" { "" } else { path }, message))
         .collect();
     let count = expected.len();
-    expected.retain(|(path, message)| {
-        !found
-            .iter()
-            .any(|d| d.path == *path && d.message.contains(message))
-    });
+    expected.retain(|(path, message)| !found.iter().any(|d| d.path == *path && d.message.contains(message)));
 
-    let marked: Vec<usize> = (1..)
-        .zip(text.lines())
-        .filter(|(_, line)| line.contains("# here"))
-        .map(|(n, _)| n)
-        .collect();
+    let marked: Vec<usize> =
+        (1..).zip(text.lines()).filter(|(_, line)| line.contains("# here")).map(|(n, _)| n).collect();
     let mut lines: Vec<usize> = found.iter().map(|d| d.line).collect();
     lines.dedup();
-    let in_text = found.iter().all(|d| {
-        text.get(d.span.offset..d.span.offset + d.span.len)
-            .is_some()
-    });
+    let in_text = found.iter().all(|d| text.get(d.span.offset..d.span.offset + d.span.len).is_some());
 
-    let as_expected =
-        count > 0 && count == found.len() && expected.is_empty() && lines == marked && in_text;
+    let as_expected = count > 0 && count == found.len() && expected.is_empty() && lines == marked && in_text;
     let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
-    (!as_expected).then(|| {
-        format!(
-            "{name}: missing {expected:?}, marked {marked:?}\n  {}",
-            shown.join("\n  ")
-        )
-    })
+    (!as_expected)
+        .then(|| format!("{name}: missing {expected:?}, marked {marked:?}\n  {}", shown.join("\n  ")))
 }
 
 /// A rule that no file breaks may as well not be there.
 #[test]
 fn every_rule_of_the_definition_is_broken_by_some_file() {
     fn messages(schema: &serde_json::Value, into: &mut Vec<String>) {
-        for rule in schema["x-kubernetes-validations"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             // An expression's literal text: what stands between its single quotes, the longest of it.
             let message = match rule["messageExpression"].as_str() {
-                Some(expression) => expression
-                    .split('\'')
-                    .max_by_key(|part| part.len())
-                    .unwrap(),
+                Some(expression) => expression.split('\'').max_by_key(|part| part.len()).unwrap(),
                 None => rule["message"].as_str().unwrap(),
             };
             into.push(message.to_owned());
@@ -133,18 +99,11 @@ fn every_rule_of_the_definition_is_broken_by_some_file() {
                 messages(&schema[inner], into);
             }
         }
-        schema["properties"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .for_each(|(_, schema)| messages(schema, into));
+        schema["properties"].as_object().into_iter().flatten().for_each(|(_, schema)| messages(schema, into));
     }
     let crd = serde_json::to_value(NoTrackPolicy::crd()).unwrap();
     let mut rules = Vec::new();
-    messages(
-        &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"],
-        &mut rules,
-    );
+    messages(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut rules);
     assert!(rules.len() >= 15, "{}", rules.len());
 
     let found: Vec<String> = corpus("refused")
@@ -152,9 +111,7 @@ fn every_rule_of_the_definition_is_broken_by_some_file() {
         .flat_map(|(name, text)| parse(name, text).diagnostics)
         .map(|diagnostic| diagnostic.message)
         .collect();
-    let unbroken: Vec<&String> = rules
-        .iter()
-        .filter(|rule| !found.iter().any(|m| m.contains(rule.as_str())))
-        .collect();
+    let unbroken: Vec<&String> =
+        rules.iter().filter(|rule| !found.iter().any(|m| m.contains(rule.as_str()))).collect();
     assert!(unbroken.is_empty(), "{unbroken:?}");
 }

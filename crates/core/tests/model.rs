@@ -24,13 +24,13 @@ proptest! {
             for hook in [Hook::Prerouting, Hook::Output] {
                 let wanted = judge(&rule_set, &facts, hook, packet);
                 let outcome = evaluate(&rendered.table, hook, packet);
-                let context = format!("{hook:?} {packet:?}\n{}", rendered.table);
+                let context = || format!("{hook:?} {packet:?}\n{}", rendered.table);
                 match wanted {
-                    Judgement::Tracked => prop_assert!(!outcome.untracked, "{}", context),
+                    Judgement::Tracked => prop_assert!(!outcome.untracked, "{}", context()),
                     Judgement::Bypassed(owner) => {
-                        prop_assert!(outcome.untracked, "not bypassed for {}: {}", owner, context);
+                        prop_assert!(outcome.untracked, "not bypassed for {}: {}", owner, context());
                         let owner = counter_name(&owner);
-                        prop_assert_eq!(outcome.counted.last(), Some(&owner), "{}", context);
+                        prop_assert_eq!(outcome.counted.last(), Some(&owner), "{}", context());
                     }
                 }
             }

@@ -124,6 +124,8 @@ pub fn run_live(program: &OwnedFd, interface: u32, frame: &[u8], count: u32) -> 
         flags: u32,
         cpu: u32,
         batch_size: u32,
+        /// Must be zero to the kernel, which unnamed padding need not be.
+        padding: u32,
     }
     let context = XdpContext {
         data: 0,

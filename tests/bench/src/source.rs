@@ -102,9 +102,10 @@ impl Source {
 
 /// 60 bytes: the shortest Ethernet frame, without its check sum.
 fn frame() -> Result<Vec<u8>> {
-    let mut packet = Flow::parse("10.77.1.0:0", &format!("{HOST}:{PORT}"))?.udp(&[0; 18]);
-    // The program changes the source port: no check sum. It changes the low half of the source
-    // address too, and makes up for it in the identification, which is its complement.
+    // The program sets the low half of the source address and the identification so that their sum
+    // is 0xffff. The header's checksum is right for that from the start: the identification is 1.
+    let mut packet = Flow::parse("10.78.255.254:0", &format!("{HOST}:{PORT}"))?.udp(&[0; 18]);
+    // It changes the source port as well: no checksum of UDP.
     packet[26..28].copy_from_slice(&[0, 0]);
     let ethernet = [FRAME_MAC.as_slice(), &[2, 0, 0, 0, 0, 2], &[0x08, 0x00]].concat();
     Ok([ethernet, packet].concat())

@@ -1,50 +1,96 @@
 //! The real agent, with real policy files, on a node.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use notrack_lab::{Background, Namespace};
+use anyhow::{Context, Result, bail};
+use notrack_lab::{Background, Namespace, wait_until};
+use serde_json::Value;
 
-use crate::services::write;
+use crate::services::{START, write};
 use crate::site::Site;
 use crate::stage::Stage;
 
-/// A policy file: its name and what is in it.
-pub type Policy = (&'static str, &'static str);
+/// A policy: its name, which its file has too, and what is in it.
+type Policy = (&'static str, &'static str);
 
-pub const HTTP: Policy = ("http.yaml", include_str!("../policies/http.yaml"));
-pub const DNS: Policy = ("dns.yaml", include_str!("../policies/dns.yaml"));
-pub const EVERY_PORT: Policy = (
-    "every-port.yaml",
-    include_str!("../policies/every-port.yaml"),
-);
+pub const HTTP: Policy = ("http", include_str!("../policies/http.yaml"));
+pub const DNS: Policy = ("dns", include_str!("../policies/dns.yaml"));
+pub const EVERY_PORT: Policy = ("every-port", include_str!("../policies/every-port.yaml"));
 
-pub struct Agent;
+/// Of the node's loopback.
+const STATUS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9811);
+/// For an answer from the agent; it looks at the kernel once a second.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// An agent that runs one policy on a node.
+#[derive(Debug)]
+pub struct Agent {
+    _process: Background,
+    node: Namespace,
+    policy: &'static str,
+}
+
 impl Agent {
-    pub fn start(_stage: &Stage, site: &Site, policies: &[Policy]) -> Result<Self> {
-        let (mut a, mut b) = (String::new(), String::new());
-        for (name, _) in policies {
-            match *name {
-                "http.yaml" => {
-                    a += "tcp dport 80 notrack\n";
-                    b += "tcp sport 80 notrack\n";
-                }
-                "dns.yaml" => {
-                    a += "ip saddr 10.77.0.0/24 udp dport 53 notrack\n";
-                    b += "ip daddr 10.77.0.0/24 udp sport 53 notrack\n";
-                }
-                _ => {
-                    a += "tcp dport { 1-21, 23-32767, 61000-65535 } notrack\n";
-                    b += "tcp sport { 1-21, 23-32767, 61000-65535 } notrack\n";
-                }
-            }
-        }
-        site.node.nft(&format!("table inet notrack-dev {{ chain pre {{ type filter hook prerouting priority -310\n {a}\n }}\n chain out {{ type filter hook output priority -310\n {b}\n }}\n}}"))?;
-        Ok(Self)
+    /// Starts the agent on a site's node and returns once it has read the policy's rules back from
+    /// the kernel.
+    pub fn start(stage: &Stage, site: &Site, (policy, yaml): Policy) -> Result<Self> {
+        let folder = stage.folder(&format!("policy-{policy}-{}", site.node.name()))?;
+        write(&folder.join(policy).with_extension("yaml"), yaml)?;
+        let mut command = site.node.command(&stage.agent().to_string_lossy());
+        command.args(["--listen", &STATUS.to_string(), "--policies"]).arg(&folder);
+        let mut process = Background::spawn(command)?;
+        let node = site.node.clone();
+        let mut said = None;
+        let programmed = process.wait_ready("the agent to program the policy", START, || {
+            said = status(&node).ok();
+            said.as_ref().is_some_and(|status| policy_of(status, policy)["state"] == "Programmed")
+        });
+        programmed.with_context(|| match said {
+            Some(status) => format!("the agent's last word on {policy}: {}", policy_of(&status, policy)),
+            None => "the agent said nothing".to_owned(),
+        })?;
+        Ok(Self { _process: process, node, policy })
     }
+
+    /// How many packets have skipped tracking by now, as the kernel counts.
+    pub fn bypassed(&self) -> Result<u64> {
+        let reported = |status: &Value| status["node"]["reportedAt"].as_str().map(str::to_owned);
+        let mut latest = status(&self.node)?;
+        let known = reported(&latest);
+        wait_until("a new report of the agent", ANSWER, || {
+            latest = status(&self.node).unwrap_or_default();
+            reported(&latest).is_some_and(|at| Some(at) != known)
+        })?;
+        let traffic = &policy_of(&latest, self.policy)["status"]["traffic"];
+        traffic["packets"].as_u64().with_context(|| format!("no packets are reported: {traffic}"))
+    }
+
+    /// What of the policy stays tracked, and why, in the agent's words.
     pub fn subtracted(&self) -> Result<Vec<String>> {
-        Ok(vec!["tcp 22: Protected (SSH)".into(), "32768-60999: EphemeralPorts, because the reply half of a Server flow equals that of any local client on such a port".into()])
+        let status = status(&self.node)?;
+        let findings = policy_of(&status, self.policy)["findings"].as_array();
+        let findings = findings.context("the agent reports no findings")?;
+        Ok(findings.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
+}
+
+fn policy_of<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let policies = status["policies"].as_array().into_iter().flatten();
+    policies.into_iter().find(|policy| policy["name"] == name).unwrap_or(&Value::Null)
+}
+
+/// `GET /status`.
+fn status(node: &Namespace) -> Result<Value> {
+    let answer = node.enter(|| -> Result<String> {
+        let mut stream = TcpStream::connect_timeout(&STATUS, ANSWER)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })??;
+    let Some((_, body)) = answer.split_once("\r\n\r\n") else { bail!("no HTTP: {answer}") };
+    serde_json::from_str(body).with_context(|| format!("no JSON: {body}"))
 }

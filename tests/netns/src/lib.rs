@@ -1,5 +1,8 @@
 //! What the tests on the real kernel share.
 
+pub mod agent;
+pub mod traffic;
+
 use anyhow::{Context, Result, ensure};
 use notrack_core::compile::RuleSet;
 use notrack_core::diff::diff;

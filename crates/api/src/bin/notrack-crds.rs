@@ -43,9 +43,7 @@ fn file(crd: &CustomResourceDefinition, folder: &Path, check: bool) -> Result<()
     }
     match fs::read_to_string(&path) {
         Ok(committed) if committed == yaml => Ok(()),
-        Ok(_) => Err(format!(
-            "{name} differs from crates/api: run `make generate`"
-        )),
+        Ok(_) => Err(format!("{name} differs from crates/api: run `make generate`")),
         Err(error) => Err(format!("{name}: {error}: run `make generate`")),
     }
 }

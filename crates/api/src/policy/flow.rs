@@ -26,10 +26,7 @@ use crate::schema::{self, Rule};
 ]))]
 pub struct Flow {
     /// Name of the flow, unique in the policy: lower-case letters, digits and `-`, at most 40. Example: `http`.
-    #[schemars(
-        length(min = 1, max = 40),
-        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// NoTrack: this traffic skips tracking. Track: an exception, this traffic stays tracked whatever any policy says.
     pub action: Action,
@@ -66,9 +63,7 @@ pub struct Flow {
 }
 
 /// What happens to a flow.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Action {
     /// It skips tracking.
     NoTrack,
@@ -77,9 +72,7 @@ pub enum Action {
 }
 
 /// What this node is in a flow.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Role {
     /// It answers on the ports.
     Server,
@@ -92,9 +85,7 @@ pub enum Role {
 }
 
 /// A transport protocol.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     /// TCP.
@@ -106,9 +97,7 @@ pub enum Protocol {
 }
 
 /// A port of the server, or a range of them.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [end_port_rule()]))]
 pub struct ServerPort {
@@ -124,9 +113,7 @@ pub struct ServerPort {
 }
 
 /// A port of this node as a client, or a range of them; of the protocols in `ports`.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [end_port_rule()]))]
 pub struct LocalPort {
@@ -140,11 +127,8 @@ pub struct LocalPort {
 }
 
 fn end_port_rule() -> Rule {
-    Rule::new(
-        "!has(self.endPort) || self.endPort >= self.port",
-        "endPort must not be below port",
-    )
-    .at(".endPort")
+    Rule::new("!has(self.endPort) || self.endPort >= self.port", "endPort must not be below port")
+        .at(".endPort")
 }
 
 /// Remote addresses: one range, less some parts of it.

@@ -26,16 +26,8 @@ use crate::schema::{self, Rule};
     selectable = ".spec.mode",
     doc = "Traffic that is to skip connection tracking (NOTRACK), and the nodes where it does.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(
-        name = "Matched",
-        type_ = "integer",
-        json_path = ".status.nodes.matched"
-    ),
-    printcolumn(
-        name = "Programmed",
-        type_ = "integer",
-        json_path = ".status.nodes.programmed"
-    ),
+    printcolumn(name = "Matched", type_ = "integer", json_path = ".status.nodes.matched"),
+    printcolumn(name = "Programmed", type_ = "integer", json_path = ".status.nodes.programmed"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.nodes.failed"),
     printcolumn(
         name = "Ready",
@@ -47,22 +39,14 @@ use crate::schema::{self, Rule};
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(
-        name = "Pressure",
-        type_ = "string",
-        json_path = ".status.pressure.level"
-    ),
+    printcolumn(name = "Pressure", type_ = "string", json_path = ".status.pressure.level"),
     printcolumn(
         name = "Message",
         type_ = "string",
         priority = 1,
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -136,9 +120,7 @@ pub struct LabelExpression {
 }
 
 /// How a label is compared.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum LabelOperator {
     /// The label's value is one of the values.
     In,
@@ -151,9 +133,7 @@ pub enum LabelOperator {
 }
 
 /// Whether a policy acts or only counts.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// The flows skip tracking.
     Enforce,
@@ -181,18 +161,7 @@ pub struct Compensation {
 
 /// Whether TCP flags are checked.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    JsonSchema,
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum TcpFlags {
     /// Impossible combinations are dropped.
@@ -204,18 +173,7 @@ pub enum TcpFlags {
 
 /// Whether ICMP errors for untracked traffic are let in.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    JsonSchema,
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum IcmpErrors {
     /// They are let in.

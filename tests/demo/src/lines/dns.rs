@@ -27,7 +27,7 @@ pub fn dns(stage: &Stage) -> Result<Line> {
     stage.say("3  DNS: two nodes with unbound, one with a policy for its clients");
     let (tracked, bypassed) = (Site::new()?, Site::new()?);
     let _servers = [unbound(&tracked, &folder)?, unbound(&bypassed, &folder)?];
-    let _agent = Agent::start(stage, &bypassed, &[DNS])?;
+    let _agent = Agent::start(stage, &bypassed, DNS)?;
 
     let rounds = load::in_turns(ROUNDS, [&tracked, &bypassed], |round, site| {
         stage.say(&format!("3  DNS: dnsperf, {round}"));

@@ -46,7 +46,7 @@ pub fn every_port(stage: &Stage) -> Result<Line> {
     };
     let without = look(&site)?;
     stage.say("4  every port: the policy, and the same again");
-    let agent = Agent::start(stage, &site, &[EVERY_PORT])?;
+    let agent = Agent::start(stage, &site, EVERY_PORT)?;
     let with = look(&site)?;
     let notes = agent.subtracted()?;
     let told = !notes.is_empty();

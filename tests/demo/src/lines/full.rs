@@ -26,7 +26,7 @@ pub fn full(stage: &Stage) -> Result<Line> {
 
     let site = Site::new()?;
     let _server = nginx(&site, &folder)?;
-    let _agent = Agent::start(stage, &site, &[HTTP])?;
+    let _agent = Agent::start(stage, &site, HTTP)?;
     let (_, with) = lost_when_full(stage, &site, "with the policy")?;
 
     let share = |lost| Figure::Share(lost as f64 / ATTEMPTS as f64);

@@ -1,0 +1,69 @@
+//! Real connections between hosts of a test, and what the table keeps of them.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::Result;
+use notrack_lab::Namespace;
+
+/// How long a packet may take. Longer than a lost one needs to be sent again: what fails within it is cut off.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+/// An open TCP connection: both ends.
+#[derive(Debug)]
+pub struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Connection {
+    /// Opens one from a host to another's address; the client has its source from the kernel.
+    pub fn open(client: &Namespace, server: &Namespace, to: SocketAddr) -> Result<Connection> {
+        let listener = server.enter(|| TcpListener::bind(to))??;
+        let client = client.enter(|| TcpStream::connect_timeout(&to, PATIENCE))??;
+        // Whoever is connected is in the queue by the time that its first data comes.
+        let (server, _) = listener.accept()?;
+        for end in [&client, &server] {
+            end.set_read_timeout(Some(PATIENCE))?;
+        }
+        Ok(Connection { client, server })
+    }
+
+    /// Sends something each way.
+    pub fn talk(&mut self) -> io::Result<()> {
+        let mut byte = [0];
+        self.client.write_all(b"?")?;
+        self.server.read_exact(&mut byte)?;
+        self.server.write_all(b"!")?;
+        self.client.read_exact(&mut byte)
+    }
+}
+
+/// A whole TCP connection with data each way.
+pub fn tcp(client: &Namespace, server: &Namespace, to: &str) -> Result<()> {
+    Ok(Connection::open(client, server, to.parse()?)?.talk()?)
+}
+
+/// A question and its answer by UDP; `from` may leave the port to the kernel (0).
+pub fn udp(client: &Namespace, server: &Namespace, from: &str, to: &str) -> Result<()> {
+    let answers = server.enter(|| UdpSocket::bind(to))??;
+    let asks = client.enter(|| UdpSocket::bind(from))??;
+    for socket in [&answers, &asks] {
+        socket.set_read_timeout(Some(PATIENCE))?;
+    }
+    asks.send_to(b"?", to)?;
+    let (_, asker) = answers.recv_from(&mut [0; 8])?;
+    answers.send_to(b"!", asker)?;
+    asks.recv(&mut [0; 8])?;
+    Ok(())
+}
+
+/// The entries of both families in which any end has the port.
+pub fn entries(host: &Namespace, port: u16) -> Result<Vec<String>> {
+    let mut all = host.conntrack("-f ipv4")?;
+    all.extend(host.conntrack("-f ipv6")?);
+    let field = format!("port={port} ");
+    all.retain(|entry| entry.contains(&field));
+    Ok(all)
+}
