@@ -13,6 +13,7 @@ use notrack_core::rules::render;
 
 use crate::args::Files;
 use crate::input::{self, Source};
+use crate::stdout;
 
 /// Checks files; says what is wrong on standard error and counts on standard output.
 pub fn run(files: &Files) -> anyhow::Result<ExitCode> {
@@ -68,7 +69,7 @@ pub fn run(files: &Files) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    println!("{policies} policies checked: {errors} errors, {warnings} warnings");
+    stdout::print(&format!("{policies} policies checked: {errors} errors, {warnings} warnings\n"))?;
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod input;
 mod render;
+mod stdout;
 mod top;
 
 use std::process::ExitCode;
@@ -19,8 +20,9 @@ fn main() -> ExitCode {
         Command::Render(args) => render::run(&args),
         Command::Top(args) => top::run(args).map(|()| ExitCode::SUCCESS),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kubectl-notrack", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kubectl-notrack", &mut script);
+            stdout::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|error| {

@@ -9,7 +9,7 @@ use notrack_core::policy::validate;
 use notrack_core::rules::render;
 
 use crate::args::Render;
-use crate::input;
+use crate::{input, stdout};
 
 /// Prints the table; what stays tracked goes in front of it, as comments.
 pub fn run(args: &Render) -> anyhow::Result<ExitCode> {
@@ -32,12 +32,10 @@ pub fn run(args: &Render) -> anyhow::Result<ExitCode> {
     // A policy that has expired renders as it did: what a file becomes must not depend on the day.
     let rule_set = compile(&index, &facts.labels, i64::MIN);
     let rendered = render(&rule_set, &facts, None)?;
-    for policy in index.policies().filter(|policy| !policy.selector.matches(&facts.labels)) {
-        println!("# {}: not selected by the node's labels", policy.name);
-    }
-    for finding in &rendered.findings {
-        println!("# {finding}");
-    }
-    print!("{}", rendered.table);
+    let unselected = index.policies().filter(|policy| !policy.selector.matches(&facts.labels));
+    let unselected = unselected.map(|policy| format!("# {}: not selected by the node's labels\n", policy.name));
+    let findings = rendered.findings.iter().map(|finding| format!("# {finding}\n"));
+    let comments: String = unselected.chain(findings).collect();
+    stdout::print(&format!("{comments}{}", rendered.table))?;
     Ok(ExitCode::SUCCESS)
 }

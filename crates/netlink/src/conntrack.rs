@@ -103,10 +103,7 @@ impl Conntrack {
     /// # Errors
     /// When the kernel has no nfnetlink. A missing capability shows with the first question only.
     pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Self {
-            socket: Socket::open()?,
-            kernel_filter: None,
-        })
+        Ok(Self { socket: Socket::open()?, kernel_filter: None })
     }
 
     /// Hands over every entry that passes the filter, as the kernel walks its hash table.
@@ -117,11 +114,7 @@ impl Conntrack {
     ///
     /// # Errors
     /// When the kernel refuses, or sends what cannot be read.
-    pub fn dump(
-        &mut self,
-        filter: &Filter,
-        mut each: impl FnMut(&Entry),
-    ) -> Result<Dumped, NetlinkError> {
+    pub fn dump(&mut self, filter: &Filter, mut each: impl FnMut(&Entry)) -> Result<Dumped, NetlinkError> {
         let mut dumped = Dumped::default();
         if filter.is_contradictory() {
             return Ok(dumped);
@@ -152,15 +145,12 @@ impl Conntrack {
             each(&parse::entry(message.attrs()?)?);
             Ok(())
         };
-        let asked = self
-            .socket
-            .request(what, kind, |m| filter.write(support, m), &mut read);
+        let asked = self.socket.request(what, kind, |m| filter.write(support, m), &mut read);
         match asked {
             // A filter that this kernel does not take after all is refused before the first entry.
-            Err(NetlinkError::Kernel {
-                errno: libc::EOPNOTSUPP | libc::EINVAL,
-                ..
-            }) => self.socket.request(what, kind, |_| {}, &mut read),
+            Err(NetlinkError::Kernel { errno: libc::EOPNOTSUPP | libc::EINVAL, .. }) => {
+                self.socket.request(what, kind, |_| {}, &mut read)
+            }
             other => other,
         }
     }

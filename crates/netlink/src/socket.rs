@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname,
-    sendmsg, setsockopt, sockopt,
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname, sendmsg,
+    setsockopt, sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -61,11 +61,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            receive_buffer: 4 << 20,
-            send_buffer: 1 << 20,
-            timeout: Duration::from_secs(10),
-        }
+        Self { receive_buffer: 4 << 20, send_buffer: 1 << 20, timeout: Duration::from_secs(10) }
     }
 }
 
@@ -105,17 +101,8 @@ impl Socket {
         .map_err(|errno| NetlinkError::system(what, errno))?;
         let port = Self::set_up(&fd, options).map_err(|errno| NetlinkError::system(what, errno))?;
         let buffer = vec![0; RECEIVE_LEN + RECEIVE_ALIGN].into_boxed_slice();
-        let start = buffer
-            .as_ptr()
-            .align_offset(RECEIVE_ALIGN)
-            .min(RECEIVE_ALIGN);
-        Ok(Self {
-            fd,
-            port,
-            seq: 1,
-            buffer,
-            start,
-        })
+        let start = buffer.as_ptr().align_offset(RECEIVE_ALIGN).min(RECEIVE_ALIGN);
+        Ok(Self { fd, port, seq: 1, buffer, start })
     }
 
     fn set_up(fd: &OwnedFd, options: Options) -> Result<u32, Errno> {
@@ -184,23 +171,14 @@ impl Socket {
         }
         match sent {
             Ok(sent) if sent == bytes.len() => Ok(()),
-            Ok(_) | Err(Errno::EMSGSIZE) => Err(NetlinkError::MessageTooLarge {
-                what,
-                len: bytes.len(),
-            }),
+            Ok(_) | Err(Errno::EMSGSIZE) => Err(NetlinkError::MessageTooLarge { what, len: bytes.len() }),
             Err(errno) => Err(NetlinkError::system(what, errno)),
         }
     }
 
     fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
         let kernel = NetlinkAddr::new(0, 0);
-        sendmsg(
-            self.fd.as_raw_fd(),
-            &[IoSlice::new(bytes)],
-            &[],
-            MsgFlags::empty(),
-            Some(&kernel),
-        )
+        sendmsg(self.fd.as_raw_fd(), &[IoSlice::new(bytes)], &[], MsgFlags::empty(), Some(&kernel))
     }
 
     /// Receives one datagram of the kernel, waiting up to the timeout; to be read by
@@ -209,9 +187,7 @@ impl Socket {
     /// # Errors
     /// [`NetlinkError::NoBuffer`] when messages were lost before this one.
     pub fn recv(&mut self, what: &'static str) -> Result<&[u8], NetlinkError> {
-        let len = self
-            .receive(MsgFlags::empty())
-            .map_err(|errno| NetlinkError::receive(what, errno))?;
+        let len = self.receive(MsgFlags::empty()).map_err(|errno| NetlinkError::receive(what, errno))?;
         Ok(&self.buffer[self.start..self.start + len])
     }
 
@@ -219,11 +195,10 @@ impl Socket {
         loop {
             let buffer = &mut self.buffer[self.start..self.start + RECEIVE_LEN];
             let mut iov = [IoSliceMut::new(buffer)];
-            let received =
-                match socket::recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut iov, None, how) {
-                    Err(Errno::EINTR) => continue,
-                    other => other?,
-                };
+            let received = match socket::recvmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &mut iov, None, how) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
             if received.flags.contains(MsgFlags::MSG_TRUNC) {
                 return Err(Errno::EMSGSIZE);
             }
@@ -243,10 +218,7 @@ impl Socket {
 // Without the 32 KiB of the buffer.
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket")
-            .field("fd", &self.fd)
-            .field("port", &self.port)
-            .finish_non_exhaustive()
+        f.debug_struct("Socket").field("fd", &self.fd).field("port", &self.port).finish_non_exhaustive()
     }
 }
 
@@ -257,8 +229,7 @@ impl AsFd for Socket {
 }
 
 fn set_send_buffer(fd: &OwnedFd, bytes: usize) -> Result<(), Errno> {
-    setsockopt(fd, sockopt::SndBufForce, &bytes)
-        .or_else(|_| setsockopt(fd, sockopt::SndBuf, &bytes))
+    setsockopt(fd, sockopt::SndBufForce, &bytes).or_else(|_| setsockopt(fd, sockopt::SndBuf, &bytes))
 }
 
 #[cfg(test)]

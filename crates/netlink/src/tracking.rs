@@ -67,26 +67,17 @@ pub fn tracking(own_table: &str) -> Result<Tracking, NetlinkError> {
 /// tell for which: with services nothing is excluded.
 fn has_ipvs_services() -> bool {
     const HEADER_LINES: usize = 3;
-    fs::read_to_string("/proc/thread-self/net/ip_vs")
-        .is_ok_and(|table| table.lines().count() > HEADER_LINES)
+    fs::read_to_string("/proc/thread-self/net/ip_vs").is_ok_and(|table| table.lines().count() > HEADER_LINES)
 }
 
-fn conclude(
-    socket: &mut Socket,
-    findings: &Findings,
-    family: Family,
-) -> Result<Tracked, NetlinkError> {
+fn conclude(socket: &mut Socket, findings: &Findings, family: Family) -> Result<Tracked, NetlinkError> {
     let found = findings.of(family);
     if let Some(evidence) = &found.foreign {
         return Ok(Tracked::Yes(evidence.clone()));
     }
     if found.own {
         // Hooks and entries would show no more than what our own table asks for.
-        return Ok(if found.incomplete {
-            Tracked::Unknown
-        } else {
-            Tracked::No
-        });
+        return Ok(if found.incomplete { Tracked::Unknown } else { Tracked::No });
     }
     if let Some(hooked) = hooks::registered(socket, family)? {
         return Ok(match hooked {

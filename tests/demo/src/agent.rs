@@ -1,5 +1,6 @@
 //! The real agent, with real policy files, on a node.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -67,13 +68,30 @@ impl Agent {
         traffic["packets"].as_u64().with_context(|| format!("no packets are reported: {traffic}"))
     }
 
-    /// What of the policy stays tracked, and why, in the agent's words.
+    /// What of the policy stays tracked, and why, in the agent's words; one line a reason.
     pub fn subtracted(&self) -> Result<Vec<String>> {
         let status = status(&self.node)?;
         let findings = policy_of(&status, self.policy)["findings"].as_array();
         let findings = findings.context("the agent reports no findings")?;
-        Ok(findings.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        Ok(by_reason(findings.iter().filter_map(Value::as_str)))
     }
+}
+
+/// `policy/flow: effect: hazard: evidence; remedy`, many times over, as `effect: hazard: all the
+/// evidence`. What does not look like that is kept as it is.
+fn by_reason<'a>(findings: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for finding in findings {
+        let (said, _remedy) = finding.split_once("; ").unwrap_or((finding, ""));
+        let parts: Vec<&str> = said.splitn(4, ": ").collect();
+        match parts[..] {
+            [_, effect, hazard, evidence] => {
+                reasons.entry(format!("{effect}: {hazard}: ")).or_default().push(evidence);
+            }
+            _ => reasons.entry(said.to_owned()).or_default().push(""),
+        }
+    }
+    reasons.into_iter().map(|(reason, evidence)| reason + &evidence.join("; ")).collect()
 }
 
 fn policy_of<'a>(status: &'a Value, name: &str) -> &'a Value {
@@ -93,4 +111,25 @@ fn status(node: &Namespace) -> Result<Value> {
     })??;
     let Some((_, body)) = answer.split_once("\r\n\r\n") else { bail!("no HTTP: {answer}") };
     serde_json::from_str(body).with_context(|| format!("no JSON: {body}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_gathered_by_reason() {
+        let findings = [
+            "p/f: stays tracked: NT018 Protected: TCP 22 is SSH; nothing to do",
+            "p/f: stays tracked: NT022 EphemeralPorts: TCP 32768-60999: clients use these; move",
+            "p/f: stays tracked: NT018 Protected: TCP 179 is BGP; nothing to do",
+            "something else",
+        ];
+        let told = [
+            "something else",
+            "stays tracked: NT018 Protected: TCP 22 is SSH; TCP 179 is BGP",
+            "stays tracked: NT022 EphemeralPorts: TCP 32768-60999: clients use these",
+        ];
+        assert_eq!(by_reason(findings.into_iter()), told);
+    }
 }

@@ -42,17 +42,10 @@ pub fn http(site: &Site, folder: &Path, seconds: u32) -> Result<Load> {
 }
 
 fn parse_wrk(said: &str) -> Option<Load> {
-    let figures = said
-        .lines()
-        .find_map(|line| line.strip_prefix("figures "))?;
-    let mut figures = figures
-        .split(' ')
-        .map_while(|figure| figure.parse::<f64>().ok());
+    let figures = said.lines().find_map(|line| line.strip_prefix("figures "))?;
+    let mut figures = figures.split(' ').map_while(|figure| figure.parse::<f64>().ok());
     let (requests, microseconds, errors) = (figures.next()?, figures.next()?, figures.next()?);
-    Some(Load {
-        per_second: requests * 1e6 / microseconds,
-        errors: errors as u64,
-    })
+    Some(Load { per_second: requests * 1e6 / microseconds, errors: errors as u64 })
 }
 
 /// DNS queries from 768 sockets: dnsperf opens at most 256 a thread, and the customary limit is
@@ -61,41 +54,23 @@ pub fn dns(site: &Site, folder: &Path, seconds: u32) -> Result<Load> {
     let queries = folder.join("queries");
     write(&queries, "www.demo.test A\n")?;
     let mut dnsperf = site.client.command("dnsperf");
-    dnsperf.args([
-        "-s",
-        &Site::NODE.to_string(),
-        "-T3",
-        "-c768",
-        &format!("-l{seconds}"),
-        "-d",
-    ]);
+    dnsperf.args(["-s", &Site::NODE.to_string(), "-T3", "-c768", &format!("-l{seconds}"), "-d"]);
     let said = run_ok(dnsperf.arg(queries))?;
     parse_dnsperf(&said).with_context(|| format!("dnsperf said something new: {said}"))
 }
 
 fn parse_dnsperf(said: &str) -> Option<Load> {
     let field = |name: &str| {
-        let rest = said
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(name))?;
+        let rest = said.lines().find_map(|line| line.trim().strip_prefix(name))?;
         rest.split_whitespace().next()
     };
     let sent: u64 = field("Queries sent:")?.parse().ok()?;
     let good: u64 = match field("Response codes:")? {
-        "NOERROR" => said
-            .split("NOERROR ")
-            .nth(1)?
-            .split(' ')
-            .next()?
-            .parse()
-            .ok()?,
+        "NOERROR" => said.split("NOERROR ").nth(1)?.split(' ').next()?.parse().ok()?,
         _ => 0,
     };
     let per_second = field("Queries per second:")?.parse().ok()?;
-    Some(Load {
-        per_second,
-        errors: sent.saturating_sub(good),
-    })
+    Some(Load { per_second, errors: sent.saturating_sub(good) })
 }
 
 /// A lost SYN is sent again after a second: an attempt that takes longer has lost one.
@@ -111,14 +86,9 @@ pub fn lost_connections(from: &Namespace, to: SocketAddr, count: u64) -> Result<
     // Threads belong to the namespace of the thread that starts them.
     from.enter(|| {
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..AT_ONCE)
-                .map(|number| scope.spawn(move || worker(number)))
-                .collect();
+            let workers: Vec<_> = (0..AT_ONCE).map(|number| scope.spawn(move || worker(number))).collect();
             // A worker that panicked has shown nothing to be well.
-            workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or(count))
-                .sum()
+            workers.into_iter().map(|worker| worker.join().unwrap_or(count)).sum()
         })
     })
 }
@@ -167,25 +137,13 @@ mod tests {
     #[test]
     fn the_generators_reports_are_understood() {
         let wrk = parse_wrk("Running 4s test\n\nfigures 40000 4000000 3\n").unwrap();
-        assert_eq!(
-            wrk,
-            Load {
-                per_second: 10_000.0,
-                errors: 3
-            }
-        );
+        assert_eq!(wrk, Load { per_second: 10_000.0, errors: 3 });
         let said = "Statistics:\n\n  Queries sent:         1000\n  Queries completed:    990 (99.00%)\n  \
             Queries lost:         10 (1.00%)\n\n  \
             Response codes:       NOERROR 980 (98.99%), SERVFAIL 10 (1.01%)\n  \
             Queries per second:   73202.352548\n";
         let dnsperf = parse_dnsperf(said).unwrap();
-        assert_eq!(
-            dnsperf,
-            Load {
-                per_second: 73_202.352_548,
-                errors: 20
-            }
-        );
+        assert_eq!(dnsperf, Load { per_second: 73_202.352_548, errors: 20 });
         assert_eq!(parse_wrk("nonsense"), None);
     }
 

@@ -24,18 +24,8 @@ use notrack_lab::{require_root, require_tools};
 use crate::report::Report;
 use crate::stage::Stage;
 
-const TOOLS: &[&str] = &[
-    "conntrack",
-    "dnsperf",
-    "ip",
-    "nft",
-    "nginx",
-    "ssh",
-    "ssh-keygen",
-    "sshd",
-    "unbound",
-    "wrk",
-];
+const TOOLS: &[&str] =
+    &["conntrack", "dnsperf", "ip", "nft", "nginx", "ssh", "ssh-keygen", "sshd", "unbound", "wrk"];
 
 /// Shows on real traffic what notrack does; exits with 1 where a line of it does not hold.
 #[derive(Debug, Parser)]
@@ -68,10 +58,7 @@ fn run(agent: Option<PathBuf>) -> Result<Report> {
     for play in [lines::http, lines::full, lines::dns, lines::every_port] {
         lines.push(play(&stage)?);
     }
-    Ok(Report {
-        lines,
-        seconds: stage.seconds(),
-    })
+    Ok(Report { lines, seconds: stage.seconds() })
 }
 
 fn print(report: &Report, json: bool) -> Result<bool> {

@@ -56,12 +56,7 @@ impl Report {
             .lines
             .iter()
             .map(|line| {
-                let Line {
-                    name,
-                    title,
-                    rows,
-                    notes,
-                } = line;
+                let Line { name, title, rows, notes } = line;
                 json!({
                     "name": name, "title": title, "holds": line.holds(),
                     "rows": rows, "notes": notes,
@@ -82,21 +77,12 @@ impl Line {
 impl Row {
     /// A figure that only informs.
     pub fn new(name: &'static str, what: &'static str, without: Figure, with: Figure) -> Self {
-        Self {
-            name,
-            what,
-            without,
-            with,
-            holds: None,
-        }
+        Self { name, what, without, with, holds: None }
     }
 
     /// The same, promised: `holds` says whether it is so.
     pub fn promised(self, holds: bool) -> Self {
-        Self {
-            holds: Some(holds),
-            ..self
-        }
+        Self { holds: Some(holds), ..self }
     }
 }
 
@@ -138,16 +124,8 @@ mod tests {
     fn report(holds: Option<bool>) -> Report {
         let row = Row::new("lost", "lost", Figure::Share(1.0), Figure::Share(0.0));
         let rows = vec![Row { holds, ..row }];
-        let line = Line {
-            name: "full",
-            title: "Full".into(),
-            rows,
-            notes: Vec::new(),
-        };
-        Report {
-            lines: vec![line],
-            seconds: 61,
-        }
+        let line = Line { name: "full", title: "Full".into(), rows, notes: Vec::new() };
+        Report { lines: vec![line], seconds: 61 }
     }
 
     #[test]

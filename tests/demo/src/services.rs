@@ -39,12 +39,7 @@ pub fn nginx(site: &Site, folder: &Path) -> Result<Background> {
     let file = folder.join("nginx.conf");
     write(&file, &configuration)?;
     let mut command = site.node.command("nginx");
-    command
-        .arg("-p")
-        .arg(folder)
-        .arg("-c")
-        .arg(file)
-        .args(["-e", "stderr"]);
+    command.arg("-p").arg(folder).arg("-c").arg(file).args(["-e", "stderr"]);
     let mut server = Background::spawn(command)?;
     server.wait_ready("nginx to listen", START, || listens(&site.node, 80))?;
     Ok(server)

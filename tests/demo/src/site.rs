@@ -52,10 +52,7 @@ impl Site {
 
     /// How many entries the node's table has for a service.
     pub fn entries(&self, protocol: &str, port: u16) -> Result<u64> {
-        Ok(self
-            .node
-            .conntrack(&format!("-p {protocol} --dport {port}"))?
-            .len() as u64)
+        Ok(self.node.conntrack(&format!("-p {protocol} --dport {port}"))?.len() as u64)
     }
 
     /// How many packets a rule of the firewall dropped.

@@ -27,17 +27,12 @@ pub fn sshd(site: &Site, folder: &Path) -> Result<Background> {
     let shown = folder.display();
     for key in ["host", "login"] {
         let mut keygen = Command::new("ssh-keygen");
-        keygen
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(folder.join(key));
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(key));
         run_ok(&mut keygen)?;
     }
     fs::copy(folder.join("login.pub"), folder.join("authorized"))?;
     let shadow = folder.join("shadow");
-    write(
-        &shadow,
-        "root:*:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n",
-    )?;
+    write(&shadow, "root:*:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n")?;
     fs::set_permissions(&shadow, fs::Permissions::from_mode(0o600))?;
     let configuration = format!(
         "ListenAddress {}\n\
@@ -58,10 +53,7 @@ pub fn sshd(site: &Site, folder: &Path) -> Result<Background> {
         mount --bind \"$2\" /etc/shadow && exec \"$1\" -D -e -f \"$3\"";
     let mut command = site.node.command("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    command
-        .args(["sh", "-c", script, "sh"])
-        .arg(program)
-        .arg(shadow);
+    command.args(["sh", "-c", script, "sh"]).arg(program).arg(shadow);
     command.arg(folder.join("sshd_config"));
     let mut server = Background::spawn(command)?;
     server.wait_ready("sshd to listen", START, || listens(&site.node, 22))?;
@@ -110,11 +102,7 @@ impl Session {
         let Some(input) = &mut self.child.stdin else {
             return false;
         };
-        writeln!(input, "{line}").is_ok()
-            && self
-                .echoes
-                .recv_timeout(ANSWER)
-                .is_ok_and(|echo| echo == line)
+        writeln!(input, "{line}").is_ok() && self.echoes.recv_timeout(ANSWER).is_ok_and(|echo| echo == line)
     }
 }
 
@@ -128,29 +116,10 @@ impl Drop for Session {
 
 fn client(site: &Site, folder: &Path) -> Command {
     let mut command = site.client.command("ssh");
-    command.args([
-        "-F",
-        "/dev/null",
-        "-T",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "IdentitiesOnly=yes",
-    ]);
-    command.args([
-        "-o",
-        "StrictHostKeyChecking=accept-new",
-        "-o",
-        "LogLevel=ERROR",
-    ]);
+    command.args(["-F", "/dev/null", "-T", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
+    command.args(["-o", "StrictHostKeyChecking=accept-new", "-o", "LogLevel=ERROR"]);
     command.args(["-o", &format!("ConnectTimeout={}", ANSWER.as_secs())]);
-    command.args([
-        "-o",
-        &format!("UserKnownHostsFile={}/known", folder.display()),
-    ]);
-    command
-        .arg("-i")
-        .arg(folder.join("login"))
-        .arg(format!("root@{}", Site::NODE));
+    command.args(["-o", &format!("UserKnownHostsFile={}/known", folder.display())]);
+    command.arg("-i").arg(folder.join("login")).arg(format!("root@{}", Site::NODE));
     command
 }

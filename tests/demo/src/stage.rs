@@ -32,16 +32,9 @@ impl Stage {
             None => std::env::current_exe()?.with_file_name("notrack-agent"),
         };
         if !agent.is_file() {
-            bail!(
-                "no agent at {}: build it with cargo build -p notrack-agent",
-                agent.display()
-            );
+            bail!("no agent at {}: build it with cargo build -p notrack-agent", agent.display());
         }
-        Ok(Self {
-            folder,
-            agent,
-            started: Instant::now(),
-        })
+        Ok(Self { folder, agent, started: Instant::now() })
     }
 
     /// The agent's program.

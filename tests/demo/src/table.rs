@@ -10,10 +10,7 @@ const NOTE_WIDTH: usize = 72;
 
 /// Draws the report; `colour` for a terminal.
 pub fn draw(report: &Report, colour: bool) -> String {
-    let pen = Pen {
-        widths: widths(report),
-        colour,
-    };
+    let pen = Pen { widths: widths(report), colour };
     let mut text = pen.rule('┌', '┬', '┐');
     text += &pen.row(HEAD.map(str::to_owned), "");
     for (index, line) in report.lines.iter().enumerate() {
@@ -30,12 +27,7 @@ pub fn draw(report: &Report, colour: bool) -> String {
         0 => "every line holds".to_owned(),
         failed => format!("{failed} of {} lines do not hold", report.lines.len()),
     };
-    let _ = writeln!(
-        text,
-        "{} {verdict}, shown in {} s",
-        pen.mark(report.holds()),
-        report.seconds
-    );
+    let _ = writeln!(text, "{} {verdict}, shown in {} s", pen.mark(report.holds()), report.seconds);
     text
 }
 
@@ -57,24 +49,12 @@ impl Pen {
     }
 
     fn line(&self, number: usize, line: &Line) -> String {
-        let title = [
-            format!("{number} {}", line.title),
-            String::new(),
-            String::new(),
-        ];
+        let title = [format!("{number} {}", line.title), String::new(), String::new()];
         let mut text = self.row(title, &self.mark(line.holds()));
         for row in &line.rows {
-            let cells = [
-                format!("    {}", row.what),
-                row.without.shown(),
-                row.with.shown(),
-            ];
+            let cells = [format!("    {}", row.what), row.without.shown(), row.with.shown()];
             // A good row needs no mark of its own: the line has one.
-            let mark = if row.holds == Some(false) {
-                self.mark(false)
-            } else {
-                String::new()
-            };
+            let mark = if row.holds == Some(false) { self.mark(false) } else { String::new() };
             text += &self.row(cells, &mark);
         }
         text
@@ -131,44 +111,19 @@ mod tests {
     #[test]
     fn columns_align_and_a_bad_row_is_marked() {
         let rows = vec![
-            Row::new(
-                "a",
-                "requests a second",
-                Figure::Count(11_234),
-                Figure::Count(9),
-            ),
+            Row::new("a", "requests a second", Figure::Count(11_234), Figure::Count(9)),
             Row::new("b", "lost", Figure::Share(1.0), Figure::Share(0.5)).promised(false),
         ];
         let notes = vec!["word ".repeat(30)];
-        let line = Line {
-            name: "x",
-            title: "HTTP".into(),
-            rows,
-            notes,
-        };
-        let drawn = draw(
-            &Report {
-                lines: vec![line],
-                seconds: 5,
-            },
-            false,
-        );
+        let line = Line { name: "x", title: "HTTP".into(), rows, notes };
+        let drawn = draw(&Report { lines: vec![line], seconds: 5 }, false);
         let boxed: Vec<&str> = drawn.lines().filter(|line| line.starts_with('│')).collect();
         let width = boxed[0].chars().count();
-        assert!(
-            boxed.iter().all(|line| line.chars().count() == width),
-            "{drawn}"
-        );
+        assert!(boxed.iter().all(|line| line.chars().count() == width), "{drawn}");
         assert!(boxed[1].ends_with("│ ✘ │"), "the line: {drawn}");
         assert!(boxed[2].ends_with("│   │"), "the good row: {drawn}");
         assert!(boxed[3].ends_with("│ ✘ │"), "the bad row: {drawn}");
-        assert!(
-            drawn.contains("✘ 1 of 1 lines do not hold, shown in 5 s"),
-            "{drawn}"
-        );
-        assert!(
-            drawn.lines().all(|line| line.chars().count() <= 80),
-            "{drawn}"
-        );
+        assert!(drawn.contains("✘ 1 of 1 lines do not hold, shown in 5 s"), "{drawn}");
+        assert!(drawn.lines().all(|line| line.chars().count() <= 80), "{drawn}");
     }
 }

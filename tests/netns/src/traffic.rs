@@ -1,11 +1,11 @@
 //! Real connections between hosts of a test, and what the table keeps of them.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::Result;
-use notrack_lab::Namespace;
+use notrack_lab::{Namespace, wait_until};
 
 /// How long a packet may take. Longer than a lost one needs to be sent again: what fails within it is cut off.
 const PATIENCE: Duration = Duration::from_millis(2500);
@@ -20,7 +20,7 @@ pub struct Connection {
 impl Connection {
     /// Opens one from a host to another's address; the client has its source from the kernel.
     pub fn open(client: &Namespace, server: &Namespace, to: SocketAddr) -> Result<Connection> {
-        let listener = server.enter(|| TcpListener::bind(to))??;
+        let listener = bind(server, || TcpListener::bind(to))?;
         let client = client.enter(|| TcpStream::connect_timeout(&to, PATIENCE))??;
         // Whoever is connected is in the queue by the time that its first data comes.
         let (server, _) = listener.accept()?;
@@ -40,6 +40,22 @@ impl Connection {
     }
 }
 
+/// Binds on a host. A program that another test is starting holds our closed sockets open until it runs: their ports
+/// are free a moment later.
+pub fn bind<T: Send>(host: &Namespace, socket: impl Fn() -> io::Result<T> + Send + Sync) -> Result<T> {
+    let mut bound = host.enter(&socket)?;
+    let taken = |bound: &io::Result<T>| matches!(bound, Err(error) if error.kind() == ErrorKind::AddrInUse);
+    if taken(&bound) {
+        wait_until("a free port", PATIENCE, || {
+            if let Ok(again) = host.enter(&socket) {
+                bound = again;
+            }
+            !taken(&bound)
+        })?;
+    }
+    Ok(bound?)
+}
+
 /// A whole TCP connection with data each way.
 pub fn tcp(client: &Namespace, server: &Namespace, to: &str) -> Result<()> {
     Ok(Connection::open(client, server, to.parse()?)?.talk()?)
@@ -47,8 +63,8 @@ pub fn tcp(client: &Namespace, server: &Namespace, to: &str) -> Result<()> {
 
 /// A question and its answer by UDP; `from` may leave the port to the kernel (0).
 pub fn udp(client: &Namespace, server: &Namespace, from: &str, to: &str) -> Result<()> {
-    let answers = server.enter(|| UdpSocket::bind(to))??;
-    let asks = client.enter(|| UdpSocket::bind(from))??;
+    let answers = bind(server, || UdpSocket::bind(to))?;
+    let asks = bind(client, || UdpSocket::bind(from))?;
     for socket in [&answers, &asks] {
         socket.set_read_timeout(Some(PATIENCE))?;
     }

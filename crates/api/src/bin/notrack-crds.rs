@@ -1,5 +1,5 @@
-//! Writes the definitions of all kinds: `notrack-crds crds`, or finds out whether they drift:
-//! `notrack-crds --check crds`.
+//! Writes the definitions of all kinds into `crds` (or another folder), or, with `--check`, finds out whether they
+//! drift.
 
 #![forbid(unsafe_code)]
 
@@ -8,21 +8,26 @@ use std::{fs, path::Path, process::ExitCode};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
+/// Where they are, seen from the top of the repository.
+const FOLDER: &str = "crds";
 const HEADER: &str = "# Generated from crates/api by `make generate`. Do not edit.\n";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (check, folder) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--check", folder] => (true, folder.to_owned()),
-        [folder] if !folder.starts_with('-') => (false, folder.to_owned()),
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (check, folder) = match arguments[..] {
+        [] => (false, FOLDER),
+        ["--check"] => (true, FOLDER),
+        ["--check", folder] => (true, folder),
+        [folder] if !folder.starts_with('-') => (false, folder),
         _ => {
-            eprintln!("usage: notrack-crds [--check] <folder>");
+            eprintln!("usage: notrack-crds [--check] [<folder>]");
             return ExitCode::from(2);
         }
     };
     let mut result = ExitCode::SUCCESS;
     for crd in notrack_api::crds() {
-        if let Err(problem) = file(&crd, Path::new(&folder), check) {
+        if let Err(problem) = file(&crd, Path::new(folder), check) {
             eprintln!("{problem}");
             result = ExitCode::FAILURE;
         }

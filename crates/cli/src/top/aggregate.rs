@@ -28,13 +28,7 @@ pub enum By {
 
 impl By {
     /// All of them, from few groups to many.
-    pub const ALL: [Self; 5] = [
-        Self::Protocol,
-        Self::State,
-        Self::Port,
-        Self::Peer,
-        Self::Pair,
-    ];
+    pub const ALL: [Self; 5] = [Self::Protocol, Self::State, Self::Port, Self::Peer, Self::Pair];
 
     /// The name of the argument.
     pub const fn as_str(self) -> &'static str {
@@ -51,24 +45,10 @@ impl By {
         let tuple = &entry.original;
         let protocol = Some(tuple.protocol);
         match self {
-            Self::Protocol => Key {
-                protocol,
-                ..Key::default()
-            },
-            Self::State => Key {
-                protocol,
-                state: Some(State::of(entry)),
-                ..Key::default()
-            },
-            Self::Port => Key {
-                protocol,
-                port: tuple.destination_port(),
-                ..Key::default()
-            },
-            Self::Peer => Key {
-                peer: Some(tuple.source),
-                ..Key::default()
-            },
+            Self::Protocol => Key { protocol, ..Key::default() },
+            Self::State => Key { protocol, state: Some(State::of(entry)), ..Key::default() },
+            Self::Port => Key { protocol, port: tuple.destination_port(), ..Key::default() },
+            Self::Peer => Key { peer: Some(tuple.source), ..Key::default() },
             Self::Pair => Key {
                 protocol,
                 port: tuple.destination_port(),
@@ -218,10 +198,7 @@ impl Aggregate {
     /// Nothing yet; it will know these ways of grouping.
     pub fn new(groups: &[By]) -> Self {
         let groups = groups.iter().map(|by| (*by, Heavy::new(ROOM)));
-        Self {
-            total: Tally::default(),
-            groups: groups.collect(),
-        }
+        Self { total: Tally::default(), groups: groups.collect() }
     }
 
     /// Adds an entry.
@@ -246,12 +223,7 @@ impl Aggregate {
     pub fn largest(&self, by: By, count: usize, sort: Sort) -> Option<Groups> {
         let (_, groups) = self.groups.iter().find(|(known, _)| *known == by)?;
         let (rows, too_low_by) = groups.largest(count, |tally| sort.rank(tally));
-        Some(Groups {
-            by,
-            others: groups.len() - rows.len(),
-            rows,
-            too_low_by,
-        })
+        Some(Groups { by, others: groups.len() - rows.len(), rows, too_low_by })
     }
 }
 

@@ -28,6 +28,9 @@ use figures::Figures;
 /// node run it there, or in a pod of the host network that has the capability. Reading all entries costs
 /// the kernel some microseconds for each, and slows new connections down meanwhile; --protocol together
 /// with --port or --peer has the kernel leave the others out.
+///
+/// NAT counts the entries that are translated: their traffic cannot be bypassed. KEPT counts those that a
+/// helper, a mark or a label keeps tracked.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Group entries by this; without it one reading shows every grouping, the live view starts with ports.
@@ -65,7 +68,7 @@ pub struct Args {
 enum Output {
     /// For people.
     Table,
-    /// For people, with more columns: KEPT counts entries that a helper, mark or label keeps tracked.
+    /// For people, with more columns.
     Wide,
     /// For programs.
     Json,
@@ -144,7 +147,10 @@ fn protocol(text: &str) -> Result<u8, String> {
         (None, Ok(number)) => Ok(number),
         (None, Err(_)) => {
             let names: Vec<&str> = output::PROTOCOLS.iter().map(|(name, _)| *name).collect();
-            Err(format!("no protocol of that name; known are {}, and numbers from 0 to 255", names.join(", ")))
+            Err(format!(
+                "no protocol of that name; known are {}, and numbers from 0 to 255",
+                names.join(", ")
+            ))
         }
     }
 }

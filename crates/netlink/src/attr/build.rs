@@ -39,10 +39,7 @@ impl Buffer {
     /// An empty buffer that holds `bytes` before it grows.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(bytes),
-            error: None,
-        }
+        Self { bytes: Vec::with_capacity(bytes), error: None }
     }
 
     /// Appends a message; `fill` writes what follows its header. The sender's port is left 0: the kernel
@@ -117,9 +114,7 @@ impl Writer<'_> {
 
     /// An attribute of any payload.
     pub fn bytes(&mut self, kind: u16, payload: &[u8]) {
-        self.attribute(kind, |writer| {
-            writer.buffer.bytes.extend_from_slice(payload)
-        });
+        self.attribute(kind, |writer| writer.buffer.bytes.extend_from_slice(payload));
     }
 
     /// An attribute without payload.
@@ -162,11 +157,7 @@ impl Writer<'_> {
 
     /// An attribute that holds attributes.
     pub fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Writer<'_>)) {
-        self.attribute(kind | NESTED, |writer| {
-            fill(&mut Writer {
-                buffer: &mut *writer.buffer,
-            })
-        });
+        self.attribute(kind | NESTED, |writer| fill(&mut Writer { buffer: &mut *writer.buffer }));
     }
 
     fn attribute(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
@@ -177,17 +168,10 @@ impl Writer<'_> {
         match u16::try_from(len) {
             Ok(len) => {
                 patch(&mut self.buffer.bytes, start..start + 2, &len.to_ne_bytes());
-                patch(
-                    &mut self.buffer.bytes,
-                    start + 2..start + 4,
-                    &kind.to_ne_bytes(),
-                );
+                patch(&mut self.buffer.bytes, start + 2..start + 4, &kind.to_ne_bytes());
             }
             Err(_) => {
-                self.buffer.error.get_or_insert(AttrError::TooLong {
-                    kind: kind & !NESTED,
-                    len,
-                });
+                self.buffer.error.get_or_insert(AttrError::TooLong { kind: kind & !NESTED, len });
             }
         }
         self.pad();

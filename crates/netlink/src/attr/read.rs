@@ -37,8 +37,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// When the message is too short to hold one.
     pub fn res_id(&self) -> Result<u16, AttrError> {
-        self.nfgenmsg()
-            .map(|header| u16::from_be_bytes([header[2], header[3]]))
+        self.nfgenmsg().map(|header| u16::from_be_bytes([header[2], header[3]]))
     }
 
     /// The attributes behind the `nfgenmsg`.
@@ -52,14 +51,11 @@ impl<'a> Message<'a> {
     }
 
     fn nfgenmsg(&self) -> Result<[u8; NFGENMSG_LEN], AttrError> {
-        self.payload
-            .first_chunk()
-            .copied()
-            .ok_or(AttrError::Truncated {
-                what: "nfgenmsg",
-                need: NFGENMSG_LEN,
-                have: self.payload.len(),
-            })
+        self.payload.first_chunk().copied().ok_or(AttrError::Truncated {
+            what: "nfgenmsg",
+            need: NFGENMSG_LEN,
+            have: self.payload.len(),
+        })
     }
 }
 
@@ -93,38 +89,14 @@ impl<'a> Iterator for Messages<'a> {
 
 fn message(bytes: &[u8]) -> Result<Message<'_>, AttrError> {
     let what = "message";
-    let header: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(AttrError::Truncated {
-        what,
-        need: HEADER_LEN,
-        have: bytes.len(),
-    })?;
-    let [
-        l0,
-        l1,
-        l2,
-        l3,
-        k0,
-        k1,
-        f0,
-        f1,
-        s0,
-        s1,
-        s2,
-        s3,
-        p0,
-        p1,
-        p2,
-        p3,
-    ] = *header;
+    let header: &[u8; HEADER_LEN] =
+        bytes.first_chunk().ok_or(AttrError::Truncated { what, need: HEADER_LEN, have: bytes.len() })?;
+    let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, p0, p1, p2, p3] = *header;
     let len = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
     if len < HEADER_LEN {
         return Err(AttrError::Length { what, len });
     }
-    let bytes = bytes.get(..len).ok_or(AttrError::Truncated {
-        what,
-        need: len,
-        have: bytes.len(),
-    })?;
+    let bytes = bytes.get(..len).ok_or(AttrError::Truncated { what, need: len, have: bytes.len() })?;
     Ok(Message {
         kind: u16::from_ne_bytes([k0, k1]),
         flags: u16::from_ne_bytes([f0, f1]),
@@ -202,11 +174,7 @@ impl<'a> Attr<'a> {
     /// # Errors
     /// When it is not UTF-8.
     pub fn text(&self) -> Result<&'a str, AttrError> {
-        let end = self
-            .payload
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(self.payload.len());
+        let end = self.payload.iter().position(|byte| *byte == 0).unwrap_or(self.payload.len());
         str::from_utf8(&self.payload[..end]).map_err(|_| AttrError::Text { kind: self.kind })
     }
 
@@ -265,21 +233,14 @@ impl<'a> Iterator for Attrs<'a> {
 fn attribute(bytes: &[u8]) -> Result<(Attr<'_>, &[u8]), AttrError> {
     let what = "attribute";
     let have = bytes.len();
-    let header: &[u8; ATTR_LEN] = bytes.first_chunk().ok_or(AttrError::Truncated {
-        what,
-        need: ATTR_LEN,
-        have,
-    })?;
+    let header: &[u8; ATTR_LEN] =
+        bytes.first_chunk().ok_or(AttrError::Truncated { what, need: ATTR_LEN, have })?;
     let len = u16::from_ne_bytes([header[0], header[1]]) as usize;
     let kind = u16::from_ne_bytes([header[2], header[3]]) & TYPE_MASK;
     if len < ATTR_LEN {
         return Err(AttrError::Length { what, len });
     }
-    let payload = bytes.get(ATTR_LEN..len).ok_or(AttrError::Truncated {
-        what,
-        need: len,
-        have,
-    })?;
+    let payload = bytes.get(ATTR_LEN..len).ok_or(AttrError::Truncated { what, need: len, have })?;
     // The last attribute of a message may come without its padding.
     let rest = bytes.get(align(len)..).unwrap_or_default();
     Ok((Attr { kind, payload }, rest))

@@ -25,10 +25,7 @@ pub struct Pace {
 impl Default for Pace {
     /// Some 50,000 a second.
     fn default() -> Self {
-        Self {
-            batch: 256,
-            pause: Duration::from_millis(5),
-        }
+        Self { batch: 256, pause: Duration::from_millis(5) }
     }
 }
 
@@ -89,28 +86,22 @@ impl Conntrack {
         for (seq, entry) in (first..).zip(entries) {
             message(&mut batch, seq, entry);
         }
-        let batch = batch
-            .finish()
-            .map_err(|source| NetlinkError::Malformed { what: WHAT, source })?;
+        let batch = batch.finish().map_err(|source| NetlinkError::Malformed { what: WHAT, source })?;
         let last = first + u32::try_from(entries.len().saturating_sub(1)).unwrap_or(u32::MAX);
         // Only refusals are answered: no answer means deleted.
-        let mut done = Deleted {
-            deleted: entries.len() as u64,
-            ..Deleted::default()
-        };
+        let mut done = Deleted { deleted: entries.len() as u64, ..Deleted::default() };
         let mut failed: Option<Refusal> = None;
-        self.socket
-            .transact(WHAT, &batch, &(first..=last), |reply| {
-                let Reply::Refused(refusal) = reply else {
-                    return;
-                };
-                done.deleted = done.deleted.saturating_sub(1);
-                match refusal.errno {
-                    libc::ENOENT => done.gone += 1,
-                    libc::EBUSY => done.busy += 1,
-                    _ => failed = failed.take().or(Some(refusal)),
-                }
-            })?;
+        self.socket.transact(WHAT, &batch, &(first..=last), |reply| {
+            let Reply::Refused(refusal) = reply else {
+                return;
+            };
+            done.deleted = done.deleted.saturating_sub(1);
+            match refusal.errno {
+                libc::ENOENT => done.gone += 1,
+                libc::EBUSY => done.busy += 1,
+                _ => failed = failed.take().or(Some(refusal)),
+            }
+        })?;
         match failed {
             None => Ok(done),
             Some(refusal) => Err(refusal.into_error(WHAT)),
@@ -121,12 +112,7 @@ impl Conntrack {
 fn message(batch: &mut Buffer, seq: u32, entry: &Entry) {
     let family = Family::of(entry.original.source).number();
     batch.nfnl(CT_DELETE, flags::REQUEST, seq, family, 0, |writer| {
-        write::tuple(
-            writer,
-            cta::TUPLE_ORIG,
-            &entry.original,
-            entry.zone.original,
-        );
+        write::tuple(writer, cta::TUPLE_ORIG, &entry.original, entry.zone.original);
         writer.be32(cta::ID, entry.id);
         if entry.zone.both != 0 {
             writer.be16(cta::ZONE, entry.zone.both);

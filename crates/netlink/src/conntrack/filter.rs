@@ -91,38 +91,25 @@ impl Filter {
     /// Whether an entry is wanted.
     #[must_use]
     pub fn matches(&self, entry: &Entry) -> bool {
-        self.family
-            .is_none_or(|family| family == Family::of(entry.original.source))
-            && self
-                .protocol
-                .is_none_or(|protocol| protocol == entry.original.protocol)
+        self.family.is_none_or(|family| family == Family::of(entry.original.source))
+            && self.protocol.is_none_or(|protocol| protocol == entry.original.protocol)
             && self.original.matches(&entry.original)
             && self.reply.matches(&entry.reply)
-            && self
-                .status
-                .is_none_or(|status| status.matches(entry.status.0))
+            && self.status.is_none_or(|status| status.matches(entry.status.0))
             && self.mark.is_none_or(|mark| mark.matches(entry.mark))
     }
 
     /// Whether no entry can match: addresses of two families, or of another than the one asked for.
     pub(super) fn is_contradictory(&self) -> bool {
         let mut named = self.named_families();
-        named
-            .next()
-            .is_some_and(|first| named.any(|family| family != first))
+        named.next().is_some_and(|first| named.any(|family| family != first))
     }
 
     /// Every family that the filter names.
     fn named_families(&self) -> impl Iterator<Item = Family> {
-        let addresses = [
-            self.original.source,
-            self.original.destination,
-            self.reply.source,
-            self.reply.destination,
-        ];
-        self.family
-            .into_iter()
-            .chain(addresses.into_iter().flatten().map(Family::of))
+        let addresses =
+            [self.original.source, self.original.destination, self.reply.source, self.reply.destination];
+        self.family.into_iter().chain(addresses.into_iter().flatten().map(Family::of))
     }
 
     /// The families to ask the kernel for, as numbers; 0 is all of them. The kernel compares tuples of one
@@ -151,12 +138,10 @@ impl Filter {
             return;
         }
         if original != 0 {
-            self.original
-                .write(writer, cta::TUPLE_ORIG, original, self.protocol);
+            self.original.write(writer, cta::TUPLE_ORIG, original, self.protocol);
         }
         if reply != 0 {
-            self.reply
-                .write(writer, cta::TUPLE_REPLY, reply, self.protocol);
+            self.reply.write(writer, cta::TUPLE_REPLY, reply, self.protocol);
         }
         // Alone among ctnetlink's integers these are in the machine's byte order.
         writer.nested(cta::FILTER, |writer| {
@@ -178,15 +163,9 @@ mod bit {
 impl TupleFilter {
     fn matches(&self, tuple: &Tuple) -> bool {
         self.source.is_none_or(|address| address == tuple.source)
-            && self
-                .destination
-                .is_none_or(|address| address == tuple.destination)
-            && self
-                .source_port
-                .is_none_or(|port| tuple.source_port() == Some(port))
-            && self
-                .destination_port
-                .is_none_or(|port| tuple.destination_port() == Some(port))
+            && self.destination.is_none_or(|address| address == tuple.destination)
+            && self.source_port.is_none_or(|port| tuple.source_port() == Some(port))
+            && self.destination_port.is_none_or(|port| tuple.destination_port() == Some(port))
     }
 
     /// What of it the kernel can be asked to compare.
@@ -254,16 +233,12 @@ impl Support {
         const BRIDGE: u8 = 7;
         // The flags promise an original tuple that is not there.
         let original = refused(socket, BRIDGE, |writer| {
-            writer.nested(cta::FILTER, |writer| {
-                writer.ne32(cta::FILTER_ORIG_FLAGS, bit::IP_SRC)
-            });
+            writer.nested(cta::FILTER, |writer| writer.ne32(cta::FILTER_ORIG_FLAGS, bit::IP_SRC));
         })?;
         // The reply tuple lacks the address that its own flags promise.
         let reply = original
             && refused(socket, Family::V4.number(), |writer| {
-                writer.nested(cta::TUPLE_REPLY, |writer| {
-                    writer.nested(cta::TUPLE_IP, |_| {})
-                });
+                writer.nested(cta::TUPLE_REPLY, |writer| writer.nested(cta::TUPLE_IP, |_| {}));
                 writer.nested(cta::FILTER, |writer| {
                     writer.ne32(cta::FILTER_REPLY_FLAGS, bit::IP_SRC);
                 });
@@ -273,16 +248,8 @@ impl Support {
 
     /// The flags for both tuples.
     fn flags(self, filter: &Filter) -> (u32, u32) {
-        let mut original = if self.original {
-            filter.original.flags(filter.protocol)
-        } else {
-            0
-        };
-        let reply = if self.reply {
-            filter.reply.flags(filter.protocol)
-        } else {
-            0
-        };
+        let mut original = if self.original { filter.original.flags(filter.protocol) } else { 0 };
+        let reply = if self.reply { filter.reply.flags(filter.protocol) } else { 0 };
         // A protocol alone is worth a filter; both tuples of an entry have the same.
         if self.original && filter.protocol.is_some() {
             original |= bit::PROTO_NUM;
@@ -299,10 +266,7 @@ fn refused(
     let what = "ask which filters the connection table has";
     match socket.request(what, (CT_GET, flags::DUMP, family), fill, |_| Ok(())) {
         Ok(()) => Ok(false),
-        Err(NetlinkError::Kernel {
-            errno: libc::EINVAL | libc::EOPNOTSUPP,
-            ..
-        }) => Ok(true),
+        Err(NetlinkError::Kernel { errno: libc::EINVAL | libc::EOPNOTSUPP, .. }) => Ok(true),
         Err(error) => Err(error),
     }
 }

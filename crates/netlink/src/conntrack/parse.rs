@@ -39,12 +39,8 @@ pub(super) fn entry(attrs: Attrs<'_>) -> Result<Entry, AttrError> {
         }
     }
     Ok(Entry {
-        original: original.ok_or(AttrError::Missing {
-            what: "CTA_TUPLE_ORIG",
-        })?,
-        reply: reply.ok_or(AttrError::Missing {
-            what: "CTA_TUPLE_REPLY",
-        })?,
+        original: original.ok_or(AttrError::Missing { what: "CTA_TUPLE_ORIG" })?,
+        reply: reply.ok_or(AttrError::Missing { what: "CTA_TUPLE_REPLY" })?,
         status,
         tcp_state,
         timeout,
@@ -73,9 +69,7 @@ fn tuple(attrs: Attrs<'_>) -> Result<(Tuple, u16), AttrError> {
     let tuple = Tuple {
         source: source.ok_or(AttrError::Missing { what: "CTA_IP_SRC" })?,
         destination: destination.ok_or(AttrError::Missing { what: "CTA_IP_DST" })?,
-        protocol: protocol.ok_or(AttrError::Missing {
-            what: "CTA_PROTO_NUM",
-        })?,
+        protocol: protocol.ok_or(AttrError::Missing { what: "CTA_PROTO_NUM" })?,
         l4,
     };
     Ok((tuple, zone))
@@ -115,15 +109,8 @@ fn proto(attrs: Attrs<'_>) -> Result<(Option<u8>, L4), AttrError> {
         }
     }
     let l4 = match (source, destination, icmp_id) {
-        (Some(source), Some(destination), _) => L4::Ports {
-            source,
-            destination,
-        },
-        (_, _, Some(id)) => L4::Icmp {
-            id,
-            kind: icmp_kind,
-            code: icmp_code,
-        },
+        (Some(source), Some(destination), _) => L4::Ports { source, destination },
+        (_, _, Some(id)) => L4::Icmp { id, kind: icmp_kind, code: icmp_code },
         _ => L4::Addresses,
     };
     Ok((protocol, l4))

@@ -66,27 +66,11 @@ pub const UDP_V6: &str = "\
     08000b0000000001080007000000001d";
 
 /// All of them.
-pub const ALL: [&str; 9] = [
-    TCP_MARKED,
-    TCP_HELPED,
-    OSPF,
-    UDP_TRANSLATED,
-    ICMP,
-    UDP_ZONE_ORIGINAL,
-    UDP_ZONE,
-    UDP_LABELLED,
-    UDP_V6,
-];
+pub const ALL: [&str; 9] =
+    [TCP_MARKED, TCP_HELPED, OSPF, UDP_TRANSLATED, ICMP, UDP_ZONE_ORIGINAL, UDP_ZONE, UDP_LABELLED, UDP_V6];
 
 /// The bytes of a recording.
 pub fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<u8> = hex
-        .chars()
-        .filter_map(|c| c.to_digit(16))
-        .map(|d| d as u8)
-        .collect();
-    digits
-        .chunks_exact(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect()
+    let digits: Vec<u8> = hex.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
+    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }

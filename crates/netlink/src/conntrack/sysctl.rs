@@ -33,15 +33,8 @@ pub struct SysctlError {
 /// When it does not exist (connection tracking is not loaded) or is not a number.
 pub fn read(name: &str) -> Result<u32, SysctlError> {
     fs::read_to_string(path(name))
-        .and_then(|text| {
-            text.trim()
-                .parse()
-                .map_err(|_| io::Error::other("not a number"))
-        })
-        .map_err(|source| SysctlError {
-            name: name.to_owned(),
-            source,
-        })
+        .and_then(|text| text.trim().parse().map_err(|_| io::Error::other("not a number")))
+        .map_err(|source| SysctlError { name: name.to_owned(), source })
 }
 
 /// Writes a setting, by its file's name.
@@ -50,10 +43,7 @@ pub fn read(name: &str) -> Result<u32, SysctlError> {
 /// When it does not exist, or is read-only: in every namespace but the first for [`MAX`] and [`BUCKETS`],
 /// and wherever the file system is mounted read-only, as in most containers.
 pub fn write(name: &str, value: u32) -> Result<(), SysctlError> {
-    fs::write(path(name), value.to_string()).map_err(|source| SysctlError {
-        name: name.to_owned(),
-        source,
-    })
+    fs::write(path(name), value.to_string()).map_err(|source| SysctlError { name: name.to_owned(), source })
 }
 
 fn path(name: &str) -> PathBuf {

@@ -25,10 +25,7 @@ pub(super) fn tuple(writer: &mut Writer<'_>, kind: u16, tuple: &Tuple, zone: u16
 fn proto(writer: &mut Writer<'_>, tuple: &Tuple) {
     writer.u8(cta::PROTO_NUM, tuple.protocol);
     match tuple.l4 {
-        L4::Ports {
-            source,
-            destination,
-        } => {
+        L4::Ports { source, destination } => {
             writer.be16(cta::PROTO_SRC_PORT, source);
             writer.be16(cta::PROTO_DST_PORT, destination);
         }

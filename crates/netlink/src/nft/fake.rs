@@ -69,11 +69,11 @@ fn apply(table: &mut Option<Observed>, op: &Op) -> Result<(), i32> {
             table.chains.get_mut(chain).ok_or(libc::ENOENT)?.rules.push(rule.clone());
         }
         Op::AddSet { name, spec, size } => {
-            if table.sets.contains_key(name) {
+            let set = || ObservedSet { spec: spec.clone(), size: *size, elements: Vec::new() };
+            // What is there may be made again, but not as something else.
+            if table.sets.entry(name.clone()).or_insert_with(set).spec != *spec {
                 return Err(libc::EEXIST);
             }
-            let set = ObservedSet { spec: spec.clone(), size: *size, elements: Vec::new() };
-            table.sets.insert(name.clone(), set);
         }
         Op::DeleteSet(name) => {
             let used = |expr: &Expr| matches!(expr, Expr::Lookup { set, .. } if set == name);

@@ -27,25 +27,19 @@ pub enum NetlinkError {
         what: &'static str,
     },
     /// A batch was made for a generation of nf_tables that is past (`ERESTART`): nothing of it was applied.
-    #[error(
-        "{what}: another program changed nf_tables at the same time; nothing was applied: read it again"
-    )]
+    #[error("{what}: another program changed nf_tables at the same time; nothing was applied: read it again")]
     Restart {
         /// The operation.
         what: &'static str,
     },
     /// Answers were lost for want of receive buffer (`ENOBUFS`). The operation may have succeeded.
-    #[error(
-        "{what}: the kernel lost answers for want of receive buffer; what was done must be read back"
-    )]
+    #[error("{what}: the kernel lost answers for want of receive buffer; what was done must be read back")]
     NoBuffer {
         /// The operation.
         what: &'static str,
     },
     /// One message, or a batch, which the socket cannot take in one piece.
-    #[error(
-        "{what}: {len} bytes do not fit the socket's buffer (with CAP_NET_ADMIN it grows by itself)"
-    )]
+    #[error("{what}: {len} bytes do not fit the socket's buffer (with CAP_NET_ADMIN it grows by itself)")]
     MessageTooLarge {
         /// The operation.
         what: &'static str,
@@ -113,11 +107,7 @@ impl NetlinkError {
         match errno {
             libc::EPERM | libc::EACCES => Self::PermissionDenied { what },
             ERESTART => Self::Restart { what },
-            errno => Self::Kernel {
-                errno,
-                what,
-                ext_ack,
-            },
+            errno => Self::Kernel { errno, what, ext_ack },
         }
     }
 
@@ -141,10 +131,7 @@ impl NetlinkError {
     /// Whether the same request may succeed when it is made again at once.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Interrupted { .. } | Self::Restart { .. } | Self::NoBuffer { .. }
-        )
+        matches!(self, Self::Interrupted { .. } | Self::Restart { .. } | Self::NoBuffer { .. })
     }
 }
 

@@ -23,17 +23,8 @@ impl Socket {
     ) -> Result<(), NetlinkError> {
         let seq = self.next_seq();
         let mut message = Buffer::with_capacity(256);
-        message.nfnl(
-            kind,
-            flags::REQUEST | flags::ACK | extra_flags,
-            seq,
-            family,
-            0,
-            fill,
-        );
-        let message = message
-            .finish()
-            .map_err(|source| NetlinkError::Malformed { what, source })?;
+        message.nfnl(kind, flags::REQUEST | flags::ACK | extra_flags, seq, family, 0, fill);
+        let message = message.finish().map_err(|source| NetlinkError::Malformed { what, source })?;
         self.ask(what, &message, each)
     }
 
@@ -54,11 +45,7 @@ impl Socket {
     ) -> Result<(), NetlinkError> {
         let header = Messages::new(request)
             .next()
-            .unwrap_or(Err(AttrError::Truncated {
-                what: "message",
-                need: HEADER_LEN,
-                have: 0,
-            }))
+            .unwrap_or(Err(AttrError::Truncated { what: "message", need: HEADER_LEN, have: 0 }))
             .map_err(|source| NetlinkError::Malformed { what, source })?;
         let dump = header.flags & flags::DUMP == flags::DUMP;
         if !dump && header.flags & flags::ACK == 0 {
@@ -79,13 +66,7 @@ impl Socket {
                 }
                 Ok(len) => {
                     let datagram = &self.buffer[self.start..self.start + len];
-                    let end = read_answer(
-                        what,
-                        datagram,
-                        (header.seq, self.port),
-                        &mut outcome,
-                        &mut each,
-                    )?;
+                    let end = read_answer(what, datagram, (header.seq, self.port), &mut outcome, &mut each)?;
                     if end {
                         return outcome;
                     }
@@ -118,15 +99,9 @@ impl Socket {
             for message in Messages::new(&self.buffer[self.start..self.start + len]) {
                 let message = message.map_err(|source| NetlinkError::Malformed { what, source })?;
                 if !seqs.contains(&message.seq) || message.port != self.port {
-                    return Err(NetlinkError::Sequence {
-                        what,
-                        seq: message.seq,
-                    });
+                    return Err(NetlinkError::Sequence { what, seq: message.seq });
                 }
-                each(
-                    Reply::parse(message)
-                        .map_err(|source| NetlinkError::Malformed { what, source })?,
-                );
+                each(Reply::parse(message).map_err(|source| NetlinkError::Malformed { what, source })?);
             }
         }
     }
@@ -144,10 +119,7 @@ pub(super) fn read_answer(
     for message in Messages::new(datagram) {
         let message = message.map_err(malformed)?;
         if message.seq != seq || message.port != port {
-            return Err(NetlinkError::Sequence {
-                what,
-                seq: message.seq,
-            });
+            return Err(NetlinkError::Sequence { what, seq: message.seq });
         }
         if message.flags & flags::DUMP_INTR != 0 {
             keep_first(outcome, NetlinkError::Interrupted { what });

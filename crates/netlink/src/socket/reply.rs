@@ -33,38 +33,22 @@ impl<'a> Reply<'a> {
     /// When an error message is too short.
     pub fn parse(message: Message<'a>) -> Result<Self, AttrError> {
         let result = match message.kind {
-            NLMSG_ERROR | NLMSG_DONE => message
-                .payload
-                .first_chunk()
-                .copied()
-                .map(i32::from_ne_bytes),
+            NLMSG_ERROR | NLMSG_DONE => message.payload.first_chunk().copied().map(i32::from_ne_bytes),
             _ => return Ok(Reply::Data(message)),
         };
         match result {
             // Kernels before 2.6.32 end a dump without the number.
             None if message.kind == NLMSG_DONE => Ok(Reply::Ack { seq: message.seq }),
-            None => Err(AttrError::Truncated {
-                what: "nlmsgerr",
-                need: 4,
-                have: message.payload.len(),
-            }),
+            None => Err(AttrError::Truncated { what: "nlmsgerr", need: 4, have: message.payload.len() }),
             Some(0) => Ok(Reply::Ack { seq: message.seq }),
-            Some(error) => Ok(Reply::Refused(refusal(
-                message,
-                error.checked_abs().unwrap_or(i32::MAX),
-            ))),
+            Some(error) => Ok(Reply::Refused(refusal(message, error.checked_abs().unwrap_or(i32::MAX)))),
         }
     }
 }
 
 /// The explanation is worth having, never worth failing for.
 fn refusal(message: Message<'_>, errno: i32) -> Refusal {
-    let mut refusal = Refusal {
-        seq: message.seq,
-        errno,
-        ext_ack: None,
-        offset: None,
-    };
+    let mut refusal = Refusal { seq: message.seq, errno, ext_ack: None, offset: None };
     if message.flags & NLM_F_ACK_TLVS == 0 {
         return refusal;
     }
@@ -75,9 +59,7 @@ fn refusal(message: Message<'_>, errno: i32) -> Refusal {
         NLMSG_DONE => 0,
         _ if message.flags & NLM_F_CAPPED != 0 => HEADER_LEN,
         _ => behind_number.first_chunk().map_or(HEADER_LEN, |len| {
-            (u32::from_ne_bytes(*len) as usize)
-                .max(HEADER_LEN)
-                .next_multiple_of(4)
+            (u32::from_ne_bytes(*len) as usize).max(HEADER_LEN).next_multiple_of(4)
         }),
     };
     for attr in Attrs::new(behind_number.get(request..).unwrap_or_default()).flatten() {

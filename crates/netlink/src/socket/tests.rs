@@ -28,24 +28,14 @@ fn reply(bytes: &[u8]) -> Reply<'_> {
 fn a_refusal_carries_the_kernels_words_and_the_place() {
     for capped in [true, false] {
         let bytes = error_message(libc::EBUSY, capped);
-        let Reply::Refused(refusal) = reply(&bytes) else {
-            panic!("a refusal")
-        };
+        let Reply::Refused(refusal) = reply(&bytes) else { panic!("a refusal") };
         assert_eq!(
             refusal,
-            Refusal {
-                seq: 9,
-                errno: libc::EBUSY,
-                ext_ack: Some("Chain is in use".into()),
-                offset: Some(36)
-            }
+            Refusal { seq: 9, errno: libc::EBUSY, ext_ack: Some("Chain is in use".into()), offset: Some(36) }
         );
         let error = refusal.into_error("delete a chain");
         assert_eq!(error.errno(), Some(libc::EBUSY));
-        assert_eq!(
-            error.to_string(),
-            "delete a chain: Device or resource busy (Chain is in use)"
-        );
+        assert_eq!(error.to_string(), "delete a chain: Device or resource busy (Chain is in use)");
     }
 }
 
@@ -53,15 +43,10 @@ fn a_refusal_carries_the_kernels_words_and_the_place() {
 fn error_numbers_become_variants() {
     let error = |errno| {
         let bytes = error_message(errno, true);
-        let Reply::Refused(refusal) = reply(&bytes) else {
-            panic!("a refusal")
-        };
+        let Reply::Refused(refusal) = reply(&bytes) else { panic!("a refusal") };
         refusal.into_error("x")
     };
-    assert_eq!(
-        error(libc::EPERM),
-        NetlinkError::PermissionDenied { what: "x" }
-    );
+    assert_eq!(error(libc::EPERM), NetlinkError::PermissionDenied { what: "x" });
     assert!(error(libc::EPERM).to_string().contains("CAP_NET_ADMIN"));
     assert_eq!(error(85), NetlinkError::Restart { what: "x" });
     assert!(error(85).is_transient());
@@ -76,9 +61,7 @@ fn acks_and_ends_of_dumps_are_told_from_objects() {
     buffer.message(3, 2, 3, |m| m.raw(&(-libc::EINTR).to_ne_bytes()));
     buffer.nfnl(nfnl_type(1, 0), 2, 4, 2, 0, |_| {});
     let bytes = buffer.finish().unwrap();
-    let replies: Vec<_> = Messages::new(&bytes)
-        .map(|m| Reply::parse(m.unwrap()).unwrap())
-        .collect();
+    let replies: Vec<_> = Messages::new(&bytes).map(|m| Reply::parse(m.unwrap()).unwrap()).collect();
     assert_eq!(replies[0], Reply::Ack { seq: 1 });
     assert_eq!(replies[1], Reply::Ack { seq: 2 });
     assert!(matches!(&replies[2], Reply::Refused(refusal) if refusal.errno == libc::EINTR));
@@ -88,14 +71,7 @@ fn acks_and_ends_of_dumps_are_told_from_objects() {
 #[test]
 fn an_inconsistent_dump_is_reported_and_read_to_its_end() {
     let mut buffer = Buffer::new();
-    buffer.nfnl(
-        nfnl_type(10, 0),
-        flags::MULTI | flags::DUMP_INTR,
-        5,
-        2,
-        0,
-        |_| {},
-    );
+    buffer.nfnl(nfnl_type(10, 0), flags::MULTI | flags::DUMP_INTR, 5, 2, 0, |_| {});
     buffer.nfnl(nfnl_type(10, 0), flags::MULTI, 5, 2, 0, |_| {});
     let more = buffer.finish().unwrap();
     let mut end = Buffer::new();
@@ -104,14 +80,8 @@ fn an_inconsistent_dump_is_reported_and_read_to_its_end() {
 
     let mut outcome = Ok(());
     let mut each = |_: Message<'_>| panic!("nothing is handed over once the dump is inconsistent");
-    assert_eq!(
-        read_answer("read", &more, (5, 0), &mut outcome, &mut each),
-        Ok(false)
-    );
-    assert_eq!(
-        read_answer("read", &end, (5, 0), &mut outcome, &mut each),
-        Ok(true)
-    );
+    assert_eq!(read_answer("read", &more, (5, 0), &mut outcome, &mut each), Ok(false));
+    assert_eq!(read_answer("read", &end, (5, 0), &mut outcome, &mut each), Ok(true));
     assert_eq!(outcome, Err(NetlinkError::Interrupted { what: "read" }));
 }
 
@@ -122,13 +92,7 @@ fn an_answer_to_another_request_is_refused() {
     let bytes = buffer.finish().unwrap();
     let mut outcome = Ok(());
     let read = read_answer("read", &bytes, (6, 0), &mut outcome, &mut |_| Ok(()));
-    assert_eq!(
-        read,
-        Err(NetlinkError::Sequence {
-            what: "read",
-            seq: 5
-        })
-    );
+    assert_eq!(read, Err(NetlinkError::Sequence { what: "read", seq: 5 }));
 }
 
 #[test]

@@ -26,10 +26,7 @@ pub(super) fn judge(table: &mut Conntrack, family: Family) -> Result<Verdict, Ne
         return Ok(Verdict::None);
     }
     let timeouts = Timeouts::read();
-    let filter = Filter {
-        family: Some(family),
-        ..Filter::default()
-    };
+    let filter = Filter { family: Some(family), ..Filter::default() };
     let mut verdict = Verdict::None;
     table.dump(&filter, |entry| match verdict {
         Verdict::Fresh(_) => {}
@@ -59,10 +56,7 @@ struct Timeouts {
 const TCP_STATES: [(TcpState, &str); 8] = [
     (TcpState::SynSent, "nf_conntrack_tcp_timeout_syn_sent"),
     (TcpState::SynRecv, "nf_conntrack_tcp_timeout_syn_recv"),
-    (
-        TcpState::Established,
-        "nf_conntrack_tcp_timeout_established",
-    ),
+    (TcpState::Established, "nf_conntrack_tcp_timeout_established"),
     (TcpState::FinWait, "nf_conntrack_tcp_timeout_fin_wait"),
     (TcpState::CloseWait, "nf_conntrack_tcp_timeout_close_wait"),
     (TcpState::LastAck, "nf_conntrack_tcp_timeout_last_ack"),
@@ -89,15 +83,12 @@ impl Timeouts {
             (58, _) => self.icmpv6,
             (17, _) if entry.status.contains(Status::ASSURED) => self.udp_stream,
             (17, _) => self.udp,
-            (_, Some(state)) => TCP_STATES
-                .iter()
-                .position(|(known, _)| *known == state)
-                .and_then(|index| self.tcp[index]),
+            (_, Some(state)) => {
+                TCP_STATES.iter().position(|(known, _)| *known == state).and_then(|index| self.tcp[index])
+            }
             _ => None,
         };
-        start
-            .and_then(|start| start.checked_sub(entry.timeout))
-            .is_some_and(|age| age <= FRESH)
+        start.and_then(|start| start.checked_sub(entry.timeout)).is_some_and(|age| age <= FRESH)
     }
 }
 
@@ -131,13 +122,7 @@ mod tests {
     fn only_a_timeout_that_was_just_renewed_is_fresh() {
         let mut tcp = [None; TCP_STATES.len()];
         tcp[2] = Some(432_000);
-        let timeouts = Timeouts {
-            udp: Some(30),
-            udp_stream: Some(120),
-            icmp: None,
-            icmpv6: None,
-            tcp,
-        };
+        let timeouts = Timeouts { udp: Some(30), udp_stream: Some(120), icmp: None, icmpv6: None, tcp };
         let none = Status::default();
         let established = Some(TcpState::Established);
         for (fresh, entry) in [

@@ -72,7 +72,6 @@ impl Findings {
     }
 
     pub(super) fn incomplete(&mut self, families: Families) {
-        self.each(families)
-            .for_each(|found| found.incomplete = true);
+        self.each(families).for_each(|found| found.incomplete = true);
     }
 }

@@ -22,11 +22,7 @@ pub(super) fn registered(
     let mut function = None;
     let asked = socket.request(
         "list the kernel's hooks",
-        (
-            nfnl_type(NFNL_SUBSYS_HOOK, NFNL_MSG_HOOK_GET),
-            flags::DUMP,
-            family.number(),
-        ),
+        (nfnl_type(NFNL_SUBSYS_HOOK, NFNL_MSG_HOOK_GET), flags::DUMP, family.number()),
         |writer| writer.be32(NFNLA_HOOK_HOOKNUM, NF_INET_PRE_ROUTING),
         |message| {
             if let Some(found) = tracking_function(message.attrs()?)? {
@@ -38,10 +34,7 @@ pub(super) fn registered(
     match asked {
         Ok(()) => Ok(Some(function)),
         // A subsystem that is not there is EINVAL (`nfnetlink_rcv_msg`).
-        Err(NetlinkError::Kernel {
-            errno: libc::EINVAL | libc::EOPNOTSUPP,
-            ..
-        })
+        Err(NetlinkError::Kernel { errno: libc::EINVAL | libc::EOPNOTSUPP, .. })
         | Err(NetlinkError::Interrupted { .. }) => Ok(None),
         Err(error) => Err(error),
     }
@@ -89,10 +82,7 @@ mod tests {
 
     #[test]
     fn tracking_is_told_from_its_neighbours() {
-        assert_eq!(
-            hook(-200, "ipv4_conntrack_in", false).as_deref(),
-            Some("ipv4_conntrack_in")
-        );
+        assert_eq!(hook(-200, "ipv4_conntrack_in", false).as_deref(), Some("ipv4_conntrack_in"));
         assert_eq!(hook(-200, "", false).as_deref(), Some(""));
         assert_eq!(hook(-400, "ipv4_conntrack_defrag", false), None);
         assert_eq!(hook(-200, "nft_do_chain_inet", true), None);

@@ -96,9 +96,7 @@ impl Iptables {
             let mut info = [0; INFO_LEN];
             name(&mut info, table)?;
             get(&socket, self.level, GET_INFO, &mut info)?;
-            let size = info
-                .last_chunk()
-                .map_or(0, |size| u32::from_ne_bytes(*size));
+            let size = info.last_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
 
             let mut entries = vec![0; ENTRIES_AT + size as usize];
             name(&mut entries, table)?;
@@ -124,27 +122,12 @@ fn name(question: &mut [u8], table: &str) -> io::Result<()> {
 }
 
 /// Asks the kernel; it fills the buffer, and demands that the buffer has exactly the answer's length.
-fn get(
-    socket: &UdpSocket,
-    level: libc::c_int,
-    option: libc::c_int,
-    buffer: &mut [u8],
-) -> io::Result<()> {
+fn get(socket: &UdpSocket, level: libc::c_int, option: libc::c_int, buffer: &mut [u8]) -> io::Result<()> {
     let mut len = libc::socklen_t::try_from(buffer.len()).map_err(io::Error::other)?;
     // SAFETY: the kernel writes at most `len` bytes, all of them inside `buffer`, which lives and is
     // borrowed mutably until the call returns; every bit pattern is a valid byte.
     let done = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            buffer.as_mut_ptr().cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(socket.as_raw_fd(), level, option, buffer.as_mut_ptr().cast(), &raw mut len)
     };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -40,28 +40,19 @@ pub(super) fn scan(
     own_table: &str,
     findings: &mut Findings,
 ) -> Result<(), NetlinkError> {
-    for (message, read) in [
-        (NFT_MSG_GETRULE, rule as Read),
-        (NFT_MSG_GETSET, set as Read),
-        (NFT_MSG_GETOBJ, object as Read),
-    ] {
+    for (message, read) in
+        [(NFT_MSG_GETRULE, rule as Read), (NFT_MSG_GETSET, set as Read), (NFT_MSG_GETOBJ, object as Read)]
+    {
         for attempt in 1.. {
             let asked = socket.request(
                 "look for users of connection tracking in nftables",
-                (
-                    nfnl_type(NFNL_SUBSYS_NFTABLES, message),
-                    flags::DUMP,
-                    libc::AF_UNSPEC as u8,
-                ),
+                (nfnl_type(NFNL_SUBSYS_NFTABLES, message), flags::DUMP, libc::AF_UNSPEC as u8),
                 |_| {},
                 |message| note(&message, read, own_table, findings),
             );
             match asked {
                 // This kernel has no nf_tables.
-                Err(NetlinkError::Kernel {
-                    errno: libc::EINVAL | libc::EOPNOTSUPP,
-                    ..
-                }) => break,
+                Err(NetlinkError::Kernel { errno: libc::EINVAL | libc::EOPNOTSUPP, .. }) => break,
                 Err(error) if error.is_transient() && attempt < TRIES => {}
                 Err(error) if error.is_transient() => {
                     findings.incomplete(Families::Both);
@@ -96,10 +87,7 @@ fn note(
         findings.own(families);
     } else {
         let family = family_name(family);
-        findings.foreign(
-            families,
-            &format!("nftables table {family} {table}: {user}"),
-        );
+        findings.foreign(families, &format!("nftables table {family} {table}: {user}"));
     }
     Ok(())
 }
@@ -153,9 +141,7 @@ fn list(expressions: Attrs<'_>, depth: u8) -> Result<Option<String>, AttrError> 
 
 fn expression(attrs: Attrs<'_>, depth: u8) -> Result<Option<String>, AttrError> {
     let name = text(&attrs, NFTA_EXPR_NAME)?;
-    let data = attrs
-        .find(NFTA_EXPR_DATA)?
-        .map_or(Attrs::new(&[]), |data| data.nested());
+    let data = attrs.find(NFTA_EXPR_DATA)?.map_or(Attrs::new(&[]), |data| data.nested());
     Ok(match name {
         name if users::expression(name) => Some(name.to_owned()),
         "match" => {
@@ -164,9 +150,7 @@ fn expression(attrs: Attrs<'_>, depth: u8) -> Result<Option<String>, AttrError> 
         }
         "target" => {
             let extension = text(&data, NFTA_XT_NAME)?;
-            let info = data
-                .find(NFTA_XT_INFO)?
-                .map_or(&[][..], |info| info.payload);
+            let info = data.find(NFTA_XT_INFO)?.map_or(&[][..], |info| info.payload);
             users::xt_target(extension, info).then(|| format!("target {extension}"))
         }
         "dynset" if depth > 0 => {
@@ -184,9 +168,7 @@ fn expression(attrs: Attrs<'_>, depth: u8) -> Result<Option<String>, AttrError> 
 
 /// A name, or nothing: no attribute is worth failing for.
 fn text<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<&'a str, AttrError> {
-    attrs
-        .find(kind)?
-        .map_or(Ok(""), |attr: Attr<'a>| attr.text())
+    attrs.find(kind)?.map_or(Ok(""), |attr: Attr<'a>| attr.text())
 }
 
 const fn family_name(family: u8) -> &'static str {

@@ -2,15 +2,7 @@
 //! `nf_ct_netns_get`. A `notrack` of either kind does not, and neither does a NAT chain without a rule.
 
 /// Expressions of nftables.
-const EXPRESSIONS: [&str; 7] = [
-    "ct",
-    "nat",
-    "masq",
-    "redir",
-    "connlimit",
-    "synproxy",
-    "flow_offload",
-];
+const EXPRESSIONS: [&str; 7] = ["ct", "nat", "masq", "redir", "connlimit", "synproxy", "flow_offload"];
 
 /// Matches of iptables.
 const MATCHES: [&str; 9] = [

@@ -27,14 +27,14 @@ pub fn dns(stage: &Stage) -> Result<Line> {
     stage.say("3  DNS: two nodes with unbound, one with a policy for its clients");
     let (tracked, bypassed) = (Site::new()?, Site::new()?);
     let _servers = [unbound(&tracked, &folder)?, unbound(&bypassed, &folder)?];
-    let _agent = Agent::start(stage, &bypassed, DNS)?;
+    let agent = Agent::start(stage, &bypassed, DNS)?;
 
     let rounds = load::in_turns(ROUNDS, [&tracked, &bypassed], |round, site| {
         stage.say(&format!("3  DNS: dnsperf, {round}"));
         load::dns(site, &folder, SECONDS)
     })?;
     let entries = [tracked.entries("udp", 53)?, bypassed.entries("udp", 53)?];
-    let mut rows = compare(("queries", "queries a second"), entries, &rounds);
+    let mut rows = compare(("queries", "queries a second"), &rounds, entries, agent.bypassed()?);
 
     stage.say("3  DNS: a query from a wrong source, a reply that nobody asked for");
     let strangers = [wrong_source(&tracked)?, wrong_source(&bypassed)?];
@@ -46,12 +46,7 @@ pub fn dns(stage: &Stage) -> Result<Line> {
         let figure = |dropped| Figure::word(dropped, "firewall drops", "let in");
         rows.push(Row::new(name, what, figure(without), figure(with)).promised(without && with));
     }
-    Ok(Line {
-        name: "dns",
-        title: "DNS over UDP".into(),
-        rows,
-        notes: Vec::new(),
-    })
+    Ok(Line { name: "dns", title: "DNS over UDP".into(), rows, notes: Vec::new() })
 }
 
 /// Whether the firewall, which judges by state, has dropped all queries of a foreign network.
@@ -70,8 +65,7 @@ fn unasked_reply(site: &Site) -> Result<bool> {
 fn all_dropped(site: &Site, rule: &str, from: &UdpSocket, to: SocketAddr) -> Result<bool> {
     let before = site.dropped(rule)?;
     for _ in 0..PACKETS {
-        from.send_to(b"\x00\x01\x80\x00", to)
-            .context("cannot send to the node")?;
+        from.send_to(b"\x00\x01\x80\x00", to).context("cannot send to the node")?;
     }
     let all = || site.dropped(rule).is_ok_and(|now| now == before + PACKETS);
     Ok(wait_until("the firewall to drop them", Duration::from_secs(2), all).is_ok())

@@ -34,12 +34,7 @@ pub fn full(stage: &Stage) -> Result<Line> {
         name: "full",
         title: format!("The table full: {} entries", thousands(maximum)),
         rows: vec![
-            Row::new(
-                "tried",
-                "new connections tried",
-                Figure::Count(ATTEMPTS),
-                Figure::Count(ATTEMPTS),
-            ),
+            Row::new("tried", "new connections tried", Figure::Count(ATTEMPTS), Figure::Count(ATTEMPTS)),
             // Some get through without a policy where other entries end meanwhile.
             Row::new("lost", "of them lost", share(without), share(with))
                 .promised(without > ATTEMPTS / 2 && with == 0),
@@ -51,22 +46,12 @@ pub fn full(stage: &Stage) -> Result<Line> {
 /// The table's maximum, and how many of the attempts were lost.
 fn lost_when_full(stage: &Stage, site: &Site, how: &str) -> Result<(u64, u64)> {
     let figure = |key: &str| -> Result<u64> {
-        let value = site
-            .node
-            .sysctl(&format!("net.netfilter.nf_conntrack_{key}"))?;
-        value
-            .parse()
-            .with_context(|| format!("nf_conntrack_{key} is {value}"))
+        let value = site.node.sysctl(&format!("net.netfilter.nf_conntrack_{key}"))?;
+        value.parse().with_context(|| format!("nf_conntrack_{key} is {value}"))
     };
     let maximum = figure("max")?;
-    ensure!(
-        maximum > 0,
-        "nf_conntrack_max is 0: this machine's table cannot be full"
-    );
-    stage.say(&format!(
-        "2  full: filling the table up to its {} entries",
-        thousands(maximum)
-    ));
+    ensure!(maximum > 0, "nf_conntrack_max is 0: this machine's table cannot be full");
+    stage.say(&format!("2  full: filling the table up to its {} entries", thousands(maximum)));
     let fill = Fill {
         entries: maximum as usize + 1,
         server: (Ipv4Addr::new(192, 0, 2, 1), 443),
@@ -74,13 +59,7 @@ fn lost_when_full(stage: &Stage, site: &Site, how: &str) -> Result<(u64, u64)> {
     };
     fill_conntrack(&site.node, fill)?;
     let count = figure("count")?;
-    ensure!(
-        count >= maximum,
-        "the table took {count} entries of {maximum}"
-    );
+    ensure!(count >= maximum, "the table took {count} entries of {maximum}");
     stage.say(&format!("2  full: {ATTEMPTS} new connections {how}"));
-    Ok((
-        maximum,
-        lost_connections(&site.client, Site::service(80), ATTEMPTS)?,
-    ))
+    Ok((maximum, lost_connections(&site.client, Site::service(80), ATTEMPTS)?))
 }

@@ -19,7 +19,7 @@ pub fn http(stage: &Stage) -> Result<Line> {
     stage.say("1  HTTP: two nodes with nginx, one with a policy for port 80");
     let (tracked, bypassed) = (Site::new()?, Site::new()?);
     let _servers = [nginx(&tracked, &folder)?, nginx(&bypassed, &folder)?];
-    let _agent = Agent::start(stage, &bypassed, HTTP)?;
+    let agent = Agent::start(stage, &bypassed, HTTP)?;
 
     let rounds = load::in_turns(ROUNDS, [&tracked, &bypassed], |round, site| {
         stage.say(&format!("1  HTTP: wrk, {round}"));
@@ -29,7 +29,7 @@ pub fn http(stage: &Stage) -> Result<Line> {
     Ok(Line {
         name: "http",
         title: "HTTP, a new connection for each request".into(),
-        rows: compare(("requests", "requests a second"), entries, &rounds),
+        rows: compare(("requests", "requests a second"), &rounds, entries, agent.bypassed()?),
         notes: Vec::new(),
     })
 }

@@ -20,23 +20,20 @@ const NOT_SLOWER: f64 = 0.85;
 /// The rows that a load is judged by; each round is without and with the policy.
 fn compare(
     rate: (&'static str, &'static str),
-    entries: [u64; 2],
     rounds: &[[Load; 2]],
+    entries: [u64; 2],
+    bypassed: u64,
 ) -> Vec<Row> {
     let rates = [0, 1].map(|side| median(rounds.iter().map(|round| round[side].per_second)) as u64);
     let errors = [0, 1].map(|side| rounds.iter().map(|round| round[side].errors).sum());
     // Of each round's own pair, as the machine's mood changes from round to round.
-    let ratio = median(
-        rounds
-            .iter()
-            .map(|round| round[1].per_second / round[0].per_second),
-    );
+    let ratio = median(rounds.iter().map(|round| round[1].per_second / round[0].per_second));
     let row = |name, what, [without, with]: [u64; 2]| {
         Row::new(name, what, Figure::Count(without), Figure::Count(with))
     };
     vec![
-        row("entries", "entries left in the table", entries)
-            .promised(entries[0] > 0 && entries[1] == 0),
+        row("entries", "entries left in the table", entries).promised(entries[0] > 0 && entries[1] == 0),
+        row("bypassed", "packets that skipped tracking", [0, bypassed]).promised(bypassed > 0),
         row(rate.0, rate.1, rates).promised(ratio >= NOT_SLOWER),
         row("errors", "errors", errors).promised(errors == [0, 0]),
     ]
@@ -48,38 +45,18 @@ mod tests {
 
     fn judged(entries: [u64; 2], without: Load, with: Load) -> Vec<Option<bool>> {
         let rounds = [[without, with]; 3];
-        compare(("rate", "rate"), entries, &rounds)
-            .into_iter()
-            .map(|row| row.holds)
-            .collect()
+        compare(("rate", "rate"), entries, &rounds).into_iter().map(|row| row.holds).collect()
     }
 
     #[test]
     fn a_load_is_judged_by_entries_rate_and_errors() {
         let load = |per_second, errors| Load { per_second, errors };
-        let good = [Some(true); 3];
+        let good = [Some(true); 4];
         assert_eq!(judged([9, 0], load(100.0, 0), load(90.0, 0)), good);
-        assert_eq!(
-            judged([9, 1], load(100.0, 0), load(90.0, 0))[0],
-            Some(false)
-        );
-        assert_eq!(
-            judged([0, 0], load(100.0, 0), load(90.0, 0))[0],
-            Some(false),
-            "nothing tracked"
-        );
-        assert_eq!(
-            judged([9, 0], load(100.0, 0), load(80.0, 0))[1],
-            Some(false)
-        );
-        assert_eq!(
-            judged([9, 0], load(0.0, 0), load(0.0, 0))[1],
-            Some(false),
-            "no answers at all"
-        );
-        assert_eq!(
-            judged([9, 0], load(100.0, 0), load(100.0, 1))[2],
-            Some(false)
-        );
+        assert_eq!(judged([9, 1], load(100.0, 0), load(90.0, 0))[0], Some(false));
+        assert_eq!(judged([0, 0], load(100.0, 0), load(90.0, 0))[0], Some(false), "nothing tracked");
+        assert_eq!(judged([9, 0], load(100.0, 0), load(80.0, 0))[2], Some(false));
+        assert_eq!(judged([9, 0], load(0.0, 0), load(0.0, 0))[2], Some(false), "no answers at all");
+        assert_eq!(judged([9, 0], load(100.0, 0), load(100.0, 1))[3], Some(false));
     }
 }

@@ -29,10 +29,7 @@ pub fn tracked(label: &str, rules: &str) -> (Namespace, Conntrack) {
 
 /// Sends one datagram to each port; nobody answers. The socket keeps the source port.
 pub fn udp(namespace: &Namespace, to: IpAddr, ports: &[u16]) -> UdpSocket {
-    let socket = namespace
-        .enter(|| UdpSocket::bind(SocketAddr::new(to, 0)))
-        .unwrap()
-        .unwrap();
+    let socket = namespace.enter(|| UdpSocket::bind(SocketAddr::new(to, 0))).unwrap().unwrap();
     for port in ports {
         send(&socket, SocketAddr::new(to, *port));
     }
@@ -66,9 +63,7 @@ pub fn entries(table: &mut Conntrack, filter: &Filter) -> Vec<Entry> {
 /// The one entry to a UDP port.
 pub fn to_port(table: &mut Conntrack, port: u16) -> Option<Entry> {
     let all = entries(table, &Filter::default());
-    let mut found = all
-        .into_iter()
-        .filter(|entry| entry.original.destination_port() == Some(port));
+    let mut found = all.into_iter().filter(|entry| entry.original.destination_port() == Some(port));
     let first = found.next();
     assert_eq!(found.next(), None, "two entries to port {port}");
     first
@@ -82,8 +77,5 @@ pub fn count(namespace: &Namespace) -> u32 {
 
 /// Waits until the table has as many entries: a TCP handshake's last packet may be on its way.
 pub fn wait_for(namespace: &Namespace, entries: u32) {
-    wait_until(&format!("{entries} entries"), PATIENCE, || {
-        count(namespace) == entries
-    })
-    .unwrap();
+    wait_until(&format!("{entries} entries"), PATIENCE, || count(namespace) == entries).unwrap();
 }

@@ -5,9 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use notrack_lab::{Fill, Flow, Pair, fill_conntrack, run_ok, tcp as flag, wait_until};
-use notrack_netlink::conntrack::{
-    Conntrack, Entry, Filter, KeepReason, L4, Status, TcpState, Tuple,
-};
+use notrack_netlink::conntrack::{Conntrack, Entry, Filter, KeepReason, L4, Status, TcpState, Tuple};
 
 use super::support::{PATIENCE, V4, V6, entries, tcp, to_port, tracked, udp, wait_for};
 
@@ -15,30 +13,21 @@ use super::support::{PATIENCE, V4, V6, entries, tcp, to_port, tracked, udp, wait
 fn line(entry: &Entry) -> String {
     let tuple = |tuple: &Tuple| {
         let l4 = match tuple.l4 {
-            L4::Ports {
-                source,
-                destination,
-            } => format!(" sport={source} dport={destination}"),
+            L4::Ports { source, destination } => format!(" sport={source} dport={destination}"),
             L4::Icmp { id, kind, code } => format!(" type={kind} code={code} id={id}"),
             L4::Addresses => String::new(),
         };
         format!("src={} dst={}{l4}", tuple.source, tuple.destination)
     };
     let protocol = entry.original.protocol;
-    format!(
-        "{protocol} {} {}",
-        tuple(&entry.original),
-        tuple(&entry.reply)
-    )
+    format!("{protocol} {} {}", tuple(&entry.original), tuple(&entry.reply))
 }
 
 /// The same part of a line of `conntrack -L`, whose third word is the protocol's number.
 fn printed(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let wanted = ["src=", "dst=", "sport=", "dport=", "type=", "code=", "id="];
-    let tuples = words
-        .iter()
-        .filter(|word| wanted.iter().any(|start| word.starts_with(start)));
+    let tuples = words.iter().filter(|word| wanted.iter().any(|start| word.starts_with(start)));
     let tuples: Vec<&str> = tuples.copied().collect();
     format!("{} {}", words[1], tuples.join(" "))
 }
@@ -46,10 +35,7 @@ fn printed(line: &str) -> String {
 #[test]
 fn entries_and_figures_are_those_that_debians_tool_shows() {
     let (namespace, mut table) = tracked("show", "");
-    let _udp = (
-        udp(&namespace, V4, &[5301, 5302, 5303]),
-        udp(&namespace, V6, &[5301]),
-    );
+    let _udp = (udp(&namespace, V4, &[5301, 5302, 5303]), udp(&namespace, V6, &[5301]));
     let _tcp = (tcp(&namespace, V4, 0), tcp(&namespace, V6, 0));
     wait_for(&namespace, 6);
 
@@ -57,19 +43,11 @@ fn entries_and_figures_are_those_that_debians_tool_shows() {
     assert_eq!(stats.entries, 6);
     let max = namespace.sysctl("net.netfilter.nf_conntrack_max").unwrap();
     assert_eq!(stats.max.to_string(), max);
-    assert!(
-        stats
-            .utilisation()
-            .is_some_and(|part| part > 0.0 && part < 0.5)
-    );
+    assert!(stats.utilisation().is_some_and(|part| part > 0.0 && part < 0.5));
 
-    let ours: BTreeSet<String> = entries(&mut table, &Filter::default())
-        .iter()
-        .map(line)
-        .collect();
+    let ours: BTreeSet<String> = entries(&mut table, &Filter::default()).iter().map(line).collect();
     // Without a family it shows both, on this and later versions; asked for each it always does.
-    let shown =
-        ["ipv4", "ipv6"].map(|family| namespace.conntrack(&format!("-f {family}")).unwrap());
+    let shown = ["ipv4", "ipv6"].map(|family| namespace.conntrack(&format!("-f {family}")).unwrap());
     let theirs: BTreeSet<String> = shown.concat().iter().map(|line| printed(line)).collect();
     assert_eq!(ours, theirs);
     assert_eq!(ours.len(), 6);
@@ -87,24 +65,11 @@ fn a_connection_shows_its_state() {
     })
     .unwrap();
     let entry = seen.unwrap();
-    assert_eq!(
-        entry.original.source_port(),
-        Some(client.local_addr().unwrap().port())
-    );
-    assert!(
-        entry
-            .status
-            .contains(Status::ASSURED | Status::SEEN_REPLY | Status::CONFIRMED)
-    );
-    let established = namespace
-        .sysctl("net.netfilter.nf_conntrack_tcp_timeout_established")
-        .unwrap();
+    assert_eq!(entry.original.source_port(), Some(client.local_addr().unwrap().port()));
+    assert!(entry.status.contains(Status::ASSURED | Status::SEEN_REPLY | Status::CONFIRMED));
+    let established = namespace.sysctl("net.netfilter.nf_conntrack_tcp_timeout_established").unwrap();
     let most: u32 = established.parse().unwrap();
-    assert!(
-        (most - 60..=most).contains(&entry.timeout),
-        "{} s",
-        entry.timeout
-    );
+    assert!((most - 60..=most).contains(&entry.timeout), "{} s", entry.timeout);
     assert!(entry.is_evictable());
 }
 
@@ -152,7 +117,8 @@ fn translated_marked_and_helped_entries_are_told_apart() {
 #[test]
 fn counters_are_the_sums_that_debians_tool_shows() {
     let pair = Pair::new().unwrap();
-    let rule = "table inet t {\n chain c {\n type filter hook input priority 0\n ct state invalid drop\n }\n}\n";
+    let rule =
+        "table inet t {\n chain c {\n type filter hook input priority 0\n ct state invalid drop\n }\n}\n";
     pair.node.nft(rule).unwrap();
     let mut table = pair.node.enter(Conntrack::open).unwrap().unwrap();
     assert_eq!(table.cpu_stats().unwrap().invalid, 0);
@@ -168,9 +134,7 @@ fn counters_are_the_sums_that_debians_tool_shows() {
     let printed = run_ok(pair.node.command("conntrack").arg("-S")).unwrap();
     let sum = |name: &str| -> u64 {
         let words = printed.split_whitespace();
-        words
-            .filter_map(|word| word.strip_prefix(name)?.parse::<u64>().ok())
-            .sum()
+        words.filter_map(|word| word.strip_prefix(name)?.parse::<u64>().ok()).sum()
     };
     assert_eq!(counters.invalid, sum("invalid="));
     assert_eq!(counters.insert_failed, sum("insert_failed="));
@@ -184,16 +148,15 @@ fn a_large_table_is_read_to_its_end() {
     let (namespace, mut table) = tracked("large", "");
     let server = Ipv4Addr::new(10, 96, 0, 1);
     let lifetime = Duration::from_secs(300);
-    let fill = Fill {
-        entries: ENTRIES,
-        server: (server, 443),
-        lifetime,
-    };
+    let fill = Fill { entries: ENTRIES, server: (server, 443), lifetime };
     assert_eq!(fill_conntrack(&namespace, fill).unwrap(), ENTRIES);
     let mut ids = BTreeSet::new();
     let all = entries(&mut table, &Filter::default());
     ids.extend(all.iter().map(|entry| entry.id));
     assert_eq!((all.len(), ids.len()), (ENTRIES, ENTRIES));
-    assert!(all.iter().all(|entry| entry.original.destination == server
-        && entry.original.destination_port() == Some(443)));
+    assert!(
+        all.iter()
+            .all(|entry| entry.original.destination == server
+                && entry.original.destination_port() == Some(443))
+    );
 }

@@ -16,16 +16,10 @@ fn truth(namespace: &Namespace) -> (bool, bool) {
     let _sockets = (udp(namespace, V4, &[5301]), udp(namespace, V6, &[5301]));
     let mut table = namespace.enter(Conntrack::open).unwrap().unwrap();
     let tracks = |table: &mut Conntrack, family| {
-        let family = Filter {
-            family: Some(family),
-            ..Filter::default()
-        };
+        let family = Filter { family: Some(family), ..Filter::default() };
         !entries(table, &family).is_empty()
     };
-    (
-        tracks(&mut table, Family::V4),
-        tracks(&mut table, Family::V6),
-    )
+    (tracks(&mut table, Family::V4), tracks(&mut table, Family::V6))
 }
 
 /// Loads something, asks for the verdict, and then sends packets.
@@ -58,10 +52,7 @@ fn judge(namespace: &Namespace, load: &str, words: &str) {
 fn check_nft(family: &str, rule: &str, words: &str) {
     let table = format!("nft add table {family} t");
     let chain = format!("nft add chain {family} t c");
-    check(
-        &[&table, &chain, &format!("nft add rule {family} t c {rule}")],
-        words,
-    );
+    check(&[&table, &chain, &format!("nft add rule {family} t c {rule}")], words);
 }
 
 #[test]
@@ -85,19 +76,10 @@ fn expressions_of_nftables() {
 
 #[test]
 fn nat_of_nftables() {
-    let chain = [
-        "nft add table ip t",
-        "nft add chain ip t c { type nat hook postrouting priority 0 ; }",
-    ];
+    let chain = ["nft add table ip t", "nft add chain ip t c { type nat hook postrouting priority 0 ; }"];
     check(&chain, "nothing: a chain alone registers no tracking");
-    for (rule, words) in [
-        ("tcp dport 1 masquerade", "masq"),
-        ("tcp dport 1 snat to 127.0.0.1", "nat"),
-    ] {
-        check(
-            &[chain[0], chain[1], &format!("nft add rule ip t c {rule}")],
-            words,
-        );
+    for (rule, words) in [("tcp dport 1 masquerade", "masq"), ("tcp dport 1 snat to 127.0.0.1", "nat")] {
+        check(&[chain[0], chain[1], &format!("nft add rule ip t c {rule}")], words);
     }
 }
 
@@ -108,28 +90,19 @@ fn objects_sets_and_dormant_tables_of_nftables() {
         namespace.nft(script).unwrap();
         judge(&namespace, script, words);
     };
-    load(
-        "table ip t {\n ct helper h {\n type \"ftp\" protocol tcp\n }\n}\n",
-        "ct helper h",
-    );
+    load("table ip t {\n ct helper h {\n type \"ftp\" protocol tcp\n }\n}\n", "ct helper h");
     load(
         "table inet t {\n ct timeout h {\n protocol tcp\n l3proto ip\n policy = { established: 120 }\n }\n}\n",
         "ct timeout h",
     );
-    load(
-        "table ip t {\n synproxy h {\n mss 1460\n wscale 7\n }\n}\n",
-        "synproxy h",
-    );
+    load("table ip t {\n synproxy h {\n mss 1460\n wscale 7\n }\n}\n", "synproxy h");
     load(
         "table ip6 t {\n set s {\n type ipv6_addr\n size 100\n flags dynamic\n ct count over 900\n }\n}\n",
         "connlimit in set s",
     );
     let meter = "table ip t {\n set s {\n type ipv4_addr\n size 100\n flags dynamic\n }\n chain c {\n add @s { ip saddr ct count over 900 }\n }\n}\n";
     load(meter, "connlimit in chain c");
-    load(
-        "table ip t {\n flags dormant\n chain c {\n ct state new\n }\n}\n",
-        "ct in chain c",
-    );
+    load("table ip t {\n flags dormant\n chain c {\n ct state new\n }\n}\n", "ct in chain c");
 }
 
 /// The same rules in the legacy and in the nft variant of iptables.
@@ -144,38 +117,20 @@ fn check_iptables(rule: &str, words: &str) {
 #[test]
 fn matches_of_iptables() {
     check_iptables("-A INPUT -p tcp --dport 1 -j ACCEPT", "nothing");
-    check_iptables(
-        "-A INPUT -p tcp --dport 1 -m conntrack --ctstate NEW",
-        "conntrack",
-    );
+    check_iptables("-A INPUT -p tcp --dport 1 -m conntrack --ctstate NEW", "conntrack");
     check_iptables("-A INPUT -m connmark --mark 1", "connmark");
-    check_iptables(
-        "-A INPUT -p tcp --syn -m connlimit --connlimit-above 9",
-        "connlimit",
-    );
+    check_iptables("-A INPUT -p tcp --syn -m connlimit --connlimit-above 9", "connlimit");
     check_iptables("-A INPUT -m helper --helper ftp", "helper");
 }
 
 #[test]
 fn targets_of_iptables() {
     check_iptables("-t nat -L", "nothing");
-    check_iptables(
-        "-t raw -A OUTPUT -p tcp --dport 1 -j CT --notrack",
-        "nothing",
-    );
+    check_iptables("-t raw -A OUTPUT -p tcp --dport 1 -j CT --notrack", "nothing");
     check_iptables("-t raw -A OUTPUT -p tcp --dport 1 -j NOTRACK", "nothing");
-    check_iptables(
-        "-t raw -A OUTPUT -p tcp --dport 1 -j CT --zone 3",
-        "target CT",
-    );
-    check_iptables(
-        "-t nat -A POSTROUTING -p tcp --dport 1 -j MASQUERADE",
-        "MASQUERADE",
-    );
-    check_iptables(
-        "-t mangle -A OUTPUT -p tcp --dport 1 -j CONNMARK --set-mark 1",
-        "CONNMARK",
-    );
+    check_iptables("-t raw -A OUTPUT -p tcp --dport 1 -j CT --zone 3", "target CT");
+    check_iptables("-t nat -A POSTROUTING -p tcp --dport 1 -j MASQUERADE", "MASQUERADE");
+    check_iptables("-t mangle -A OUTPUT -p tcp --dport 1 -j CONNMARK --set-mark 1", "CONNMARK");
 }
 
 #[test]
@@ -183,25 +138,11 @@ fn our_own_table_is_no_reason_to_track() {
     let namespace = Namespace::new("own").unwrap();
     let own = "table inet notrack-dev {\n chain c {\n type filter hook prerouting priority 0\n ct state untracked counter\n }\n}\n";
     namespace.nft(own).unwrap();
-    assert_eq!(
-        verdict(&namespace),
-        Tracking {
-            v4: Tracked::No,
-            v6: Tracked::No
-        }
-    );
+    assert_eq!(verdict(&namespace), Tracking { v4: Tracked::No, v6: Tracked::No });
     assert_eq!(truth(&namespace), (true, true));
     // The entries that our own table caused are no evidence either.
-    assert_eq!(
-        verdict(&namespace),
-        Tracking {
-            v4: Tracked::No,
-            v6: Tracked::No
-        }
-    );
-    namespace
-        .nft("table ip6 t {\n chain c {\n ct state new\n }\n}\n")
-        .unwrap();
+    assert_eq!(verdict(&namespace), Tracking { v4: Tracked::No, v6: Tracked::No });
+    namespace.nft("table ip6 t {\n chain c {\n ct state new\n }\n}\n").unwrap();
     let both = verdict(&namespace);
     assert_eq!(both.v4, Tracked::No);
     assert!(matches!(both.v6, Tracked::Yes(_)), "{both:?}");
@@ -214,15 +155,10 @@ fn entries_alone_prove_something_only_while_packets_renew_them() {
     wait_for(&namespace, 1);
     namespace.nft("flush ruleset").unwrap();
     let fresh = verdict(&namespace);
-    assert!(
-        matches!(fresh.v4, Tracked::Yes(ref evidence) if evidence.contains("127.0.0.1")),
-        "{fresh:?}"
-    );
+    assert!(matches!(fresh.v4, Tracked::Yes(ref evidence) if evidence.contains("127.0.0.1")), "{fresh:?}");
     assert_eq!(fresh.v6, Tracked::No);
     // The entry has some 30 s left; of 600 that would be long ago.
-    namespace
-        .set_sysctl("net.netfilter.nf_conntrack_udp_timeout", "600")
-        .unwrap();
+    namespace.set_sysctl("net.netfilter.nf_conntrack_udp_timeout", "600").unwrap();
     assert_eq!(verdict(&namespace).v4, Tracked::Unknown);
     assert_eq!(count(&namespace), 1);
 }

@@ -8,16 +8,8 @@ fn parsed(recording: &str) -> Entry {
 
 fn v4(source: u16, destination: u16, protocol: u8) -> Tuple {
     let localhost = Ipv4Addr::LOCALHOST.into();
-    let l4 = L4::Ports {
-        source,
-        destination,
-    };
-    Tuple {
-        source: localhost,
-        destination: localhost,
-        protocol,
-        l4,
-    }
+    let l4 = L4::Ports { source, destination };
+    Tuple { source: localhost, destination: localhost, protocol, l4 }
 }
 
 #[test]
@@ -26,10 +18,7 @@ fn a_marked_tcp_connection() {
     assert_eq!(entry.original, v4(37618, 7000, 6));
     assert_eq!(entry.reply, v4(7000, 37618, 6));
     assert_eq!(entry.tcp_state, Some(TcpState::Established));
-    assert_eq!(
-        (entry.timeout, entry.mark, entry.id),
-        (431_999, 7, 4_018_836_907)
-    );
+    assert_eq!((entry.timeout, entry.mark, entry.id), (431_999, 7, 4_018_836_907));
     assert!(entry.status.contains(Status::ASSURED | Status::SEEN_REPLY));
     assert_eq!(entry.keep_reason(), Some(KeepReason::Mark));
 }
@@ -64,14 +53,7 @@ fn a_flow_of_ipv6_that_may_go() {
 fn protocols_without_ports() {
     let echo = parsed(recorded::ICMP).original;
     assert_eq!((echo.protocol, echo.destination_port()), (1, None));
-    assert_eq!(
-        echo.l4,
-        L4::Icmp {
-            id: 42,
-            kind: 8,
-            code: 0
-        }
-    );
+    assert_eq!(echo.l4, L4::Icmp { id: 42, kind: 8, code: 0 });
     let ospf = parsed(recorded::OSPF).original;
     assert_eq!((ospf.protocol, ospf.l4), (89, L4::Addresses));
 }
@@ -81,10 +63,7 @@ fn zones_and_labels() {
     let both = parsed(recorded::UDP_ZONE).zone;
     assert_eq!((both.both, both.original, both.reply), (9, 0, 0));
     let original = parsed(recorded::UDP_ZONE_ORIGINAL).zone;
-    assert_eq!(
-        (original.both, original.original, original.reply),
-        (0, 8, 0)
-    );
+    assert_eq!((original.both, original.original, original.reply), (0, 8, 0));
     let labelled = parsed(recorded::UDP_LABELLED);
     assert_eq!(labelled.keep_reason(), Some(KeepReason::Label));
 }
@@ -93,12 +72,7 @@ fn zones_and_labels() {
 fn an_entry_without_a_tuple_is_an_error() {
     // The original tuple is the first attribute, of 0x34 bytes.
     let cut = &bytes(recorded::TCP_MARKED)[0x34..];
-    assert_eq!(
-        entry(Attrs::new(cut)),
-        Err(AttrError::Missing {
-            what: "CTA_TUPLE_ORIG"
-        })
-    );
+    assert_eq!(entry(Attrs::new(cut)), Err(AttrError::Missing { what: "CTA_TUPLE_ORIG" }));
 }
 
 #[test]

@@ -14,15 +14,9 @@ pub(super) struct Layout {
 
 impl Layout {
     /// `struct ipt_entry`.
-    pub(super) const V4: Self = Self {
-        offsets: 88,
-        matches: 112,
-    };
+    pub(super) const V4: Self = Self { offsets: 88, matches: 112 };
     /// `struct ip6t_entry`.
-    pub(super) const V6: Self = Self {
-        offsets: 140,
-        matches: 168,
-    };
+    pub(super) const V6: Self = Self { offsets: 140, matches: 168 };
 }
 
 /// `struct xt_entry_match` and `xt_entry_target`: a length, a name and a revision before the data.
@@ -70,11 +64,7 @@ impl<'a> Extension<'a> {
         let info = bytes.get(HEAD_LEN..len)?;
         let name = bytes.get(NAME)?;
         let end = name.iter().position(|byte| *byte == 0)?;
-        Some(Self {
-            name: str::from_utf8(&name[..end]).ok()?,
-            info,
-            rest: &bytes[len..],
-        })
+        Some(Self { name: str::from_utf8(&name[..end]).ok()?, info, rest: &bytes[len..] })
     }
 }
 
@@ -108,10 +98,7 @@ mod tests {
         for layout in [Layout::V4, Layout::V6] {
             let plain = rule(layout, &[extension("tcp", &[0; 16])], &accept);
             assert_eq!(user(&plain, layout), None);
-            let behind = [
-                extension("tcp", &[0; 16]),
-                extension("conntrack", &[0; 168]),
-            ];
+            let behind = [extension("tcp", &[0; 16]), extension("conntrack", &[0; 168])];
             let second = [plain.clone(), rule(layout, &behind, &accept)].concat();
             assert_eq!(user(&second, layout).as_deref(), Some("match conntrack"));
             let nat = [plain, rule(layout, &[], &extension("MASQUERADE", &[0; 24]))].concat();
@@ -131,11 +118,7 @@ mod tests {
     fn no_truncation_and_no_flipped_bit_panics_or_hangs() {
         let matches = [extension("tcp", &[0; 16]), extension("comment", &[0; 256])];
         let target = extension("LOG", &[0; 40]);
-        let bytes = [
-            rule(Layout::V4, &matches, &target),
-            rule(Layout::V4, &[], &target),
-        ]
-        .concat();
+        let bytes = [rule(Layout::V4, &matches, &target), rule(Layout::V4, &[], &target)].concat();
         for end in 0..bytes.len() {
             let _ = user(&bytes[..end], Layout::V4);
         }

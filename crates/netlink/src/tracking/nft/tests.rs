@@ -30,10 +30,7 @@ fn findings(family: u8, table: &str, fill: impl FnOnce(&mut Writer<'_>)) -> Find
 #[test]
 fn a_rule_is_evidence_for_its_families() {
     let found = findings(2, "filter", |writer| expr(writer, "ct", |_| {}));
-    assert_eq!(
-        found.of(Family::V4).foreign.as_deref(),
-        Some("nftables table ip filter: ct in chain input")
-    );
+    assert_eq!(found.of(Family::V4).foreign.as_deref(), Some("nftables table ip filter: ct in chain input"));
     assert_eq!(found.of(Family::V6).foreign, None);
     for both in [1, 7] {
         let found = findings(both, "filter", |writer| expr(writer, "masq", |_| {}));
@@ -47,10 +44,7 @@ fn our_own_table_is_no_evidence_but_is_noticed() {
     assert_eq!(found.of(Family::V4).foreign, None);
     assert!(found.of(Family::V4).own && found.of(Family::V6).own);
     let found = findings(2, "notrack-dev", |writer| expr(writer, "ct", |_| {}));
-    assert!(
-        found.of(Family::V4).foreign.is_some(),
-        "ours is of family inet"
-    );
+    assert!(found.of(Family::V4).foreign.is_some(), "ours is of family inet");
 }
 
 #[test]
@@ -71,9 +65,7 @@ fn what_skips_tracking_is_no_evidence() {
 #[test]
 fn extensions_and_nested_expressions_count() {
     let compat = findings(10, "filter", |writer| {
-        expr(writer, "match", |writer| {
-            writer.text(NFTA_XT_NAME, "conntrack")
-        });
+        expr(writer, "match", |writer| writer.text(NFTA_XT_NAME, "conntrack"));
     });
     assert_eq!(
         compat.of(Family::V6).foreign.as_deref(),
