@@ -49,6 +49,16 @@ fn rules_end_by_themselves_once_the_agent_is_dead() {
 }
 
 #[test]
+fn a_restarted_agent_renews_the_lease_of_its_predecessor() {
+    let (host, policies) = host();
+    let mut first = Live::start(&host, &policies, &LEASE).unwrap();
+    first.process.kill();
+    wait_until("an aged lease", PATIENCE, || remaining(&host).unwrap() < SECONDS - 2.0).unwrap();
+    let _second = Live::start(&host, &policies, &LEASE).unwrap();
+    wait_until("a renewal", PATIENCE, || remaining(&host).unwrap() > SECONDS - 1.5).unwrap();
+}
+
+#[test]
 fn a_live_agent_keeps_the_lease_up() {
     let (host, policies) = host();
     let _agent = Live::start(&host, &policies, &LEASE).unwrap();

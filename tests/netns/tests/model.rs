@@ -1,4 +1,5 @@
 //! The kernel judges random packets by the rendered rules as the packet model does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../../../crates/core/tests/support/mod.rs"]
 mod support;
