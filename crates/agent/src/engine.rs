@@ -1,7 +1,7 @@
 //! The one way from policies to the kernel and back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notrack_core::compile::{RuleSet, RuleSetDigest, compile};
 use notrack_core::diff::{CounterValue, Observed, diff, renew};
@@ -15,7 +15,10 @@ use notrack_netlink::socket::NetlinkError;
 use notrack_netlink::tracking::{self, tracking};
 use thiserror::Error;
 
-use crate::facts;
+use crate::{facts, listeners};
+
+/// How often sshd's ports are looked up.
+const SSH_LOOKUP: Duration = Duration::from_secs(30);
 
 /// Which step failed: the variant is the metric's label and the condition's reason.
 #[derive(Debug, Error)]
@@ -87,6 +90,8 @@ pub struct Engine {
     settings: Settings,
     /// Whether the node tracks, as of a generation of the ruleset.
     tracked: Option<(u32, Tracked)>,
+    /// Where sshd listens, and when that was looked up.
+    ssh: Option<(Instant, BTreeSet<u16>)>,
     /// The generation at which what is programmed was last seen in the kernel.
     seen: Option<u32>,
 }
@@ -95,13 +100,22 @@ impl Engine {
     /// Opens nf_tables of this network namespace.
     pub fn open(settings: Settings) -> Result<Engine, NftError> {
         let nft = if settings.owns_table { Nft::open()? } else { Nft::open_without_owning()? };
-        Ok(Engine { nft, settings, tracked: None, seen: None })
+        Ok(Engine { nft, settings, tracked: None, ssh: None, seen: None })
     }
 
     /// The node's facts now.
     pub fn facts(&mut self) -> Result<NodeFacts, EngineError> {
         let tracked = self.tracked()?;
-        Ok(facts::read(&self.settings.labels, self.settings.own_port, tracked))
+        let ssh = self.ssh_ports();
+        Ok(facts::read(&self.settings.labels, &ssh, self.settings.own_port, tracked))
+    }
+
+    /// Looking through every process is too much for every second.
+    fn ssh_ports(&mut self) -> BTreeSet<u16> {
+        let known = self.ssh.take().filter(|(since, _)| since.elapsed() < SSH_LOOKUP);
+        let (since, ports) = known.unwrap_or_else(|| (Instant::now(), listeners::of("sshd")));
+        self.ssh = Some((since, ports.clone()));
+        ports
     }
 
     /// Who tracks depends on the ruleset: asked again only when that has changed.

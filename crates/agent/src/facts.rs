@@ -8,18 +8,21 @@ use nix::ifaddrs::getifaddrs;
 use notrack_core::facts::{DEFAULT_EPHEMERAL, NodeFacts, ProtectedPort, ProtectedSide, Tracked, well_known_protected};
 use notrack_core::net::{PortRange, Proto};
 
-use crate::listeners;
-
 /// Devices that hold addresses of others: kube-proxy's Service addresses (IPVS) and NodeLocal DNSCache.
 const DEVICES_OF_OTHERS: [&str; 2] = ["kube-ipvs0", "nodelocaldns"];
 
 /// Reads the facts. What cannot be read is taken at its safest: no address, the kernel's default range.
-pub fn read(labels: &BTreeMap<String, String>, own_port: Option<u16>, tracked: Tracked) -> NodeFacts {
+pub fn read(
+    labels: &BTreeMap<String, String>,
+    ssh: &BTreeSet<u16>,
+    own_port: Option<u16>,
+    tracked: Tracked,
+) -> NodeFacts {
     let mut protected = well_known_protected();
-    for port in listeners::of("sshd") {
+    for port in ssh {
         protected.push(ProtectedPort {
             protocol: Proto::Tcp,
-            ports: PortRange::one(port),
+            ports: PortRange::one(*port),
             side: ProtectedSide::Local,
             reason: "SSH (sshd listens here)".to_owned(),
         });

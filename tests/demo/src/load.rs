@@ -103,26 +103,6 @@ fn fetch(to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Plays `rounds` of a load on two nodes, without and with a policy, in turns: whatever else the
-/// machine does meets both alike. Who begins changes too.
-pub fn in_turns(
-    rounds: usize,
-    [without, with]: [&Site; 2],
-    play: impl Fn(&str, &Site) -> Result<Load>,
-) -> Result<Vec<[Load; 2]>> {
-    let with = |round| play(&format!("round {round} of {rounds}, with the policy"), with);
-    let without = |round| play(&format!("round {round} of {rounds}, without"), without);
-    let play_round = |round| {
-        if round % 2 == 1 {
-            Ok([without(round)?, with(round)?])
-        } else {
-            let with = with(round)?;
-            Ok([without(round)?, with])
-        }
-    };
-    (1..=rounds).map(play_round).collect()
-}
-
 /// The middle one, so that one disturbed round does not tell the story.
 pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.collect();

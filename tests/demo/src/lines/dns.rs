@@ -8,15 +8,13 @@ use anyhow::{Context, Result};
 use notrack_lab::{Namespace, wait_until};
 
 use crate::agent::{Agent, DNS};
-use crate::lines::compare;
+use crate::lines::{SECONDS, compare, in_turns};
 use crate::load;
 use crate::report::{Figure, Line, Row};
 use crate::services::unbound;
 use crate::site::Site;
 use crate::stage::Stage;
 
-const ROUNDS: usize = 5;
-const SECONDS: u32 = 2;
 const PACKETS: u64 = 20;
 /// Of the node: a port such as a resolver asks from.
 const ASKED_FROM: u16 = 40_053;
@@ -29,7 +27,7 @@ pub fn dns(stage: &Stage) -> Result<Line> {
     let _servers = [unbound(&tracked, &folder)?, unbound(&bypassed, &folder)?];
     let agent = Agent::start(stage, &bypassed, DNS)?;
 
-    let rounds = load::in_turns(ROUNDS, [&tracked, &bypassed], |round, site| {
+    let rounds = in_turns([&tracked, &bypassed], |round, site| {
         stage.say(&format!("3  DNS: dnsperf, {round}"));
         load::dns(site, &folder, SECONDS)
     })?;

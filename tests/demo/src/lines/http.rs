@@ -3,15 +3,12 @@
 use anyhow::Result;
 
 use crate::agent::{Agent, HTTP};
-use crate::lines::compare;
+use crate::lines::{SECONDS, compare, in_turns};
 use crate::load;
 use crate::report::Line;
 use crate::services::nginx;
 use crate::site::Site;
 use crate::stage::Stage;
-
-const ROUNDS: usize = 5;
-const SECONDS: u32 = 2;
 
 /// nginx and wrk, a connection for each request.
 pub fn http(stage: &Stage) -> Result<Line> {
@@ -21,7 +18,7 @@ pub fn http(stage: &Stage) -> Result<Line> {
     let _servers = [nginx(&tracked, &folder)?, nginx(&bypassed, &folder)?];
     let agent = Agent::start(stage, &bypassed, HTTP)?;
 
-    let rounds = load::in_turns(ROUNDS, [&tracked, &bypassed], |round, site| {
+    let rounds = in_turns([&tracked, &bypassed], |round, site| {
         stage.say(&format!("1  HTTP: wrk, {round}"));
         load::http(site, &folder, SECONDS)
     })?;
