@@ -112,7 +112,8 @@ impl Agent {
     /// Reads the folder. Where that fails the policies known stay.
     pub fn read_folder(&mut self) {
         if let Err(error) = self.folder.read(&self.folder_path) {
-            let text = format!("{}: cannot be read: {error}; what is programmed stays", self.folder_path.display());
+            let text =
+                format!("{}: cannot be read: {error}; what is programmed stays", self.folder_path.display());
             self.folder.problems = vec![crate::folder::Problem { text }];
             self.folder.bad_files = 1;
         }
@@ -223,7 +224,9 @@ impl Agent {
     }
 
     fn renew_if_due(&mut self) {
-        let (Some(lease), Some(at), Some(programmed)) = (self.lease, self.renew_at, &self.programmed) else { return };
+        let (Some(lease), Some(at), Some(programmed)) = (self.lease, self.renew_at, &self.programmed) else {
+            return;
+        };
         if at > Instant::now() || programmed.table.chains.is_empty() {
             return;
         }
@@ -247,10 +250,16 @@ impl Agent {
                 self.sample = sample;
                 let (since, earlier) = self.earlier.unwrap_or((Instant::now(), sample));
                 // Lost packets count against the last sample, the trend against an older one.
-                let reference = ConntrackSample { drops: if last.max == 0 { sample.drops } else { last.drops }, ..earlier };
+                let reference = ConntrackSample {
+                    drops: if last.max == 0 { sample.drops } else { last.drops },
+                    ..earlier
+                };
                 self.assessment = assess(sample, Some(reference), self.assessment.level);
-                self.earlier =
-                    Some(if since.elapsed() > TREND_WINDOW { (Instant::now(), sample) } else { (since, earlier) });
+                self.earlier = Some(if since.elapsed() > TREND_WINDOW {
+                    (Instant::now(), sample)
+                } else {
+                    (since, earlier)
+                });
                 self.metrics.sampled(sample, self.assessment.level);
             }
             Err(error) => tracing::warn!("the connection table's figures are not known: {error}"),

@@ -33,7 +33,9 @@ pub enum EngineError {
     #[error(transparent)]
     Tracking(#[from] NetlinkError),
     /// The kernel took the rules and yet runs others.
-    #[error("the kernel does not run what was programmed: {differences} differences remain; does another program change table inet notrack-dev?")]
+    #[error(
+        "the kernel does not run what was programmed: {differences} differences remain; does another program change table inet notrack-dev?"
+    )]
     NotProgrammed {
         /// How many operations would be needed.
         differences: usize,
@@ -134,7 +136,12 @@ impl Engine {
     }
 
     /// Compiles, renders, applies and reads back. Nothing is written where the kernel already runs it.
-    pub fn reconcile(&mut self, index: &Index, facts: &NodeFacts, now: i64) -> Result<Programmed, EngineError> {
+    pub fn reconcile(
+        &mut self,
+        index: &Index,
+        facts: &NodeFacts,
+        now: i64,
+    ) -> Result<Programmed, EngineError> {
         let rule_set = compile(index, &self.settings.labels, now);
         let rendered = render(&rule_set, facts, self.settings.lease)?;
         let changed = self.apply(&rendered.table)?;

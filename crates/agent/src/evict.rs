@@ -37,7 +37,8 @@ pub fn sweep(table: &Table) -> Result<u64, NetlinkError> {
 /// flows that name some are left to expire.
 fn is_bypassed(table: &Table, entry: &Entry) -> bool {
     let original = entry.original;
-    let (Some(source_port), Some(destination_port)) = (original.source_port(), original.destination_port()) else {
+    let (Some(source_port), Some(destination_port)) = (original.source_port(), original.destination_port())
+    else {
         return false;
     };
     let packet = Packet {

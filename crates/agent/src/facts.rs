@@ -5,7 +5,9 @@ use std::fs;
 use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
-use notrack_core::facts::{DEFAULT_EPHEMERAL, NodeFacts, ProtectedPort, ProtectedSide, Tracked, well_known_protected};
+use notrack_core::facts::{
+    DEFAULT_EPHEMERAL, NodeFacts, ProtectedPort, ProtectedSide, Tracked, well_known_protected,
+};
 use notrack_core::net::{PortRange, Proto};
 
 /// Devices that hold addresses of others: kube-proxy's Service addresses (IPVS) and NodeLocal DNSCache.

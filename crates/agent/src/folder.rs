@@ -86,7 +86,8 @@ impl Folder {
             self.files.iter().filter(|(other, _)| *other != path).flat_map(|(_, names)| names).collect();
         if let Some(twin) = good.iter().find(|policy| others.contains(&policy.name)) {
             bad = true;
-            let text = format!("{name}: policy {:?} is already in another file; remove one of them", twin.name);
+            let text =
+                format!("{name}: policy {:?} is already in another file; remove one of them", twin.name);
             self.problem(text);
         }
         if bad {

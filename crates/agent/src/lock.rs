@@ -18,7 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub enum LockError {
     /// Another agent lives here.
-    #[error("another agent already runs in this network namespace: {holder}; stop it first, or leave the rules to it")]
+    #[error(
+        "another agent already runs in this network namespace: {holder}; stop it first, or leave the rules to it"
+    )]
     Held {
         /// Who, as it says itself.
         holder: String,
@@ -42,16 +44,17 @@ pub fn take() -> Result<Lock, LockError> {
             answer(listener.try_clone()?)?;
             Ok(Lock { _listener: listener })
         }
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(LockError::Held { holder: ask(&address).unwrap_or_else(|_| "it does not say who it is".to_owned()) })
-        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(LockError::Held {
+            holder: ask(&address).unwrap_or_else(|_| "it does not say who it is".to_owned()),
+        }),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Tells whoever asks who holds the lock.
 fn answer(listener: UnixListener) -> io::Result<()> {
-    let identity = format!("notrack-agent {} with process id {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    let identity =
+        format!("notrack-agent {} with process id {}", env!("CARGO_PKG_VERSION"), std::process::id());
     std::thread::Builder::new().name("lock".to_owned()).spawn(move || {
         for mut stream in listener.incoming().flatten() {
             // Who asked and went is of no interest.

@@ -52,22 +52,41 @@ impl Metrics {
             Ok::<_, prometheus::Error>(counters)
         };
         let apply_seconds = Histogram::with_opts(
-            HistogramOpts::new("notrack_apply_duration_seconds", "From policies to rules read back from the kernel.")
-                .buckets(vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
+            HistogramOpts::new(
+                "notrack_apply_duration_seconds",
+                "From policies to rules read back from the kernel.",
+            )
+            .buckets(vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
         )?;
         registry.register(Box::new(apply_seconds.clone()))?;
-        let build = GaugeVec::new(Opts::new("notrack_build_info", "Always 1; the label tells the version."), &["version"])?;
+        let build = GaugeVec::new(
+            Opts::new("notrack_build_info", "Always 1; the label tells the version."),
+            &["version"],
+        )?;
         registry.register(Box::new(build.clone()))?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         Ok(Metrics {
-            entries: gauge("notrack_conntrack_entries", "Entries of the connection table in this network namespace.")?,
-            limit: gauge("notrack_conntrack_entries_limit", "Most entries that the kernel takes; 0 means no limit.")?,
-            drops: counter("notrack_conntrack_drops_total", "Packets and entries dropped because the table was full.")?,
+            entries: gauge(
+                "notrack_conntrack_entries",
+                "Entries of the connection table in this network namespace.",
+            )?,
+            limit: gauge(
+                "notrack_conntrack_entries_limit",
+                "Most entries that the kernel takes; 0 means no limit.",
+            )?,
+            drops: counter(
+                "notrack_conntrack_drops_total",
+                "Packets and entries dropped because the table was full.",
+            )?,
             insert_failed: counter(
                 "notrack_conntrack_insert_failures_total",
                 "Entries that could not be inserted.",
             )?,
-            pressure: gauges("notrack_conntrack_pressure_level", "1 for the current level, 0 for the others.", &["level"])?,
+            pressure: gauges(
+                "notrack_conntrack_pressure_level",
+                "1 for the current level, 0 for the others.",
+                &["level"],
+            )?,
             packets: counters(
                 "notrack_policy_bypassed_packets_total",
                 "Packets that a policy bypassed since its counter was made.",
@@ -78,8 +97,15 @@ impl Metrics {
                 "Bytes that a policy bypassed since its counter was made.",
                 &["policy"],
             )?,
-            state: gauges("notrack_policy_state", "1 for the state that a policy is in.", &["policy", "state"])?,
-            bad_files: gauge("notrack_bad_policy_files", "Policy files of the last reading that were refused.")?,
+            state: gauges(
+                "notrack_policy_state",
+                "1 for the state that a policy is in.",
+                &["policy", "state"],
+            )?,
+            bad_files: gauge(
+                "notrack_bad_policy_files",
+                "Policy files of the last reading that were refused.",
+            )?,
             applies: counters(
                 "notrack_applies_total",
                 "Attempts to bring the kernel to what the policies ask for.",
@@ -104,7 +130,9 @@ impl Metrics {
             shown.reset();
             shown.inc_by(figure);
         }
-        for known in [PressureLevel::Normal, PressureLevel::Elevated, PressureLevel::High, PressureLevel::Full] {
+        for known in
+            [PressureLevel::Normal, PressureLevel::Elevated, PressureLevel::High, PressureLevel::Full]
+        {
             self.pressure.with_label_values(&[&format!("{known:?}")]).set(i64::from(known == level));
         }
     }

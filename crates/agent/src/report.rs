@@ -112,11 +112,14 @@ pub struct Facts<'a> {
 
 /// Makes the report.
 pub fn report(mut facts: Facts<'_>) -> Report {
-    let policies: Vec<PolicyReport> =
-        facts.index.policies().map(|policy| (policy.clone(), state(&facts, policy))).collect::<Vec<_>>()
-            .into_iter()
-            .map(|(policy, state)| policy_report(&mut facts, &policy, state))
-            .collect();
+    let policies: Vec<PolicyReport> = facts
+        .index
+        .policies()
+        .map(|policy| (policy.clone(), state(&facts, policy)))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|(policy, state)| policy_report(&mut facts, &policy, state))
+        .collect();
     let node = node_status(&mut facts, &policies);
     Report { node, policies, problems: facts.problems, evicted_entries: facts.evicted }
 }
@@ -149,7 +152,9 @@ fn bypasses(policy: &ValidatedPolicy) -> bool {
 fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) -> PolicyReport {
     let found: Vec<Finding> = facts
         .programmed
-        .map(|programmed| programmed.findings.iter().filter(|finding| finding.policy == policy.name).cloned().collect())
+        .map(|programmed| {
+            programmed.findings.iter().filter(|finding| finding.policy == policy.name).cloned().collect()
+        })
         .unwrap_or_default();
     let counter = facts.counters.get(&counter_name(&policy.name)).copied().unwrap_or_default();
     let reason = match (state, &facts.failure) {

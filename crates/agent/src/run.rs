@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use notify::{RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecursiveMode, Watcher};
 use notrack_core::diff::{Op, Transaction};
 use notrack_netlink::nft::{Netfilter, Nft};
 use notrack_runtime::{server, shutdown};
@@ -30,7 +31,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return remove();
     }
     let folder = args.policies.clone().context("--policies is needed")?;
-    anyhow::ensure!(folder.is_dir(), "{} is not a folder: name one with NoTrackPolicy files", folder.display());
+    anyhow::ensure!(
+        folder.is_dir(),
+        "{} is not a folder: name one with NoTrackPolicy files",
+        folder.display()
+    );
     let _lock = lock::take()?;
     let default = if args.once { Keep::Forever } else { Keep::For(DEFAULT_LEASE) };
     let settings = Settings {
@@ -72,7 +77,8 @@ fn once(mut agent: Agent) -> ExitCode {
     }
     let node = report.node.conditions.first();
     let applied = node.is_some_and(|condition| condition.status == notrack_api::ConditionStatus::True);
-    let good = applied && agent.bad_files() == 0 && report.policies.iter().all(|policy| policy.state.is_good());
+    let good =
+        applied && agent.bad_files() == 0 && report.policies.iter().all(|policy| policy.state.is_good());
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -109,7 +115,15 @@ async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<
 
 /// Watches the folder. Events are only a hint to look: what they say is not used.
 fn watch(folder: &Path, changed: mpsc::Sender<()>) -> anyhow::Result<notify::RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |_| {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the folder is an event too; an error means that events were lost.
+        let read_only = |kind: &EventKind| {
+            let written = AccessKind::Close(AccessMode::Write);
+            matches!(kind, EventKind::Access(access) if *access != written)
+        };
+        if event.is_ok_and(|event| read_only(&event.kind)) {
+            return;
+        }
         // A full channel already tells that there is something to look at.
         let _ = changed.try_send(());
     })?;

@@ -74,7 +74,8 @@ pub fn run(files: &Files) -> anyhow::Result<ExitCode> {
 }
 
 fn show(source: &Source, diagnostic: MietteDiagnostic) {
-    let report = Report::new(diagnostic).with_source_code(NamedSource::new(&source.name, source.text.clone()));
+    let report =
+        Report::new(diagnostic).with_source_code(NamedSource::new(&source.name, source.text.clone()));
     eprintln!("{report:?}");
 }
 
@@ -109,5 +110,6 @@ fn of_finding(manifest: &Manifest, finding: &Finding) -> MietteDiagnostic {
         Cause::Exception => (cause.to_string(), None),
     };
     let path = format!("spec.flows[{number}].ports");
-    of_diagnostic(&manifest.diagnostic(Level::Warning, &path, format!("{what}: {evidence}"), help)).with_code(code)
+    of_diagnostic(&manifest.diagnostic(Level::Warning, &path, format!("{what}: {evidence}"), help))
+        .with_code(code)
 }

@@ -61,5 +61,6 @@ fn read_one(path: &Path) -> anyhow::Result<Source> {
 pub fn facts(files: &Files) -> anyhow::Result<NodeFacts> {
     let Some(path) = &files.node_facts else { return Ok(NodeFacts::assumed()) };
     let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} does not hold the facts of a node", path.display()))
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} does not hold the facts of a node", path.display()))
 }

@@ -33,7 +33,8 @@ pub fn run(args: &Render) -> anyhow::Result<ExitCode> {
     let rule_set = compile(&index, &facts.labels, i64::MIN);
     let rendered = render(&rule_set, &facts, None)?;
     let unselected = index.policies().filter(|policy| !policy.selector.matches(&facts.labels));
-    let unselected = unselected.map(|policy| format!("# {}: not selected by the node's labels\n", policy.name));
+    let unselected =
+        unselected.map(|policy| format!("# {}: not selected by the node's labels\n", policy.name));
     let findings = rendered.findings.iter().map(|finding| format!("# {finding}\n"));
     let comments: String = unselected.chain(findings).collect();
     stdout::print(&format!("{comments}{}", rendered.table))?;

@@ -63,7 +63,8 @@ fn rules_are_rendered_and_bad_files_are_not() {
 
 #[test]
 fn missing_files_are_named() {
-    let output = Command::new(env!("CARGO_BIN_EXE_kubectl-notrack")).args(["check", "nowhere.yaml"]).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_kubectl-notrack")).args(["check", "nowhere.yaml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("nowhere.yaml"), "{}", text(&output.stderr));
 }

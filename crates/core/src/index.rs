@@ -31,7 +31,8 @@ impl Index {
     /// Keeps only the policies that a complete listing named. Returns those removed: a listing so heals deletes that
     /// were missed.
     pub fn reset(&mut self, present: &BTreeSet<String>) -> Vec<String> {
-        let gone: Vec<String> = self.policies.keys().filter(|name| !present.contains(*name)).cloned().collect();
+        let gone: Vec<String> =
+            self.policies.keys().filter(|name| !present.contains(*name)).cloned().collect();
         for name in &gone {
             self.policies.remove(name);
         }

@@ -44,7 +44,8 @@ pub fn judge(rule_set: &RuleSet, facts: &NodeFacts, hook: Hook, packet: &Packet)
     for reading in readings(hook, reversed, packet.interface == "lo") {
         let Some(ends) = ends(tuple, reading) else { return Judgement::Tracked };
         let Some(owner) = owner(rule_set, facts, reading, ends, &packet.interface) else { continue };
-        let fits = if error { owner.compensation.icmp_errors } else { fits(owner, reading, ends.proto, packet) };
+        let fits =
+            if error { owner.compensation.icmp_errors } else { fits(owner, reading, ends.proto, packet) };
         if fits && owner.mode == Mode::Enforce {
             return Judgement::Bypassed(owner.name.clone());
         }
@@ -101,7 +102,10 @@ fn owner<'a>(
         return None;
     }
     let flows = || {
-        rule_set.policies().iter().flat_map(|policy| policy.flows.iter().map(move |flow| (policy.as_ref(), flow)))
+        rule_set
+            .policies()
+            .iter()
+            .flat_map(|policy| policy.flows.iter().map(move |flow| (policy.as_ref(), flow)))
     };
     let swapped = Ends { server: ends.client, client: ends.server, ..ends };
     let mirror = match reading.node {
@@ -141,14 +145,15 @@ fn is_protected(facts: &NodeFacts, node: Node, ends: Ends) -> bool {
 
 /// Whether a flow names these ends.
 fn names(flow: &ValidatedFlow, facts: &NodeFacts, node: Node, ends: Ends, interface: &str) -> bool {
-    let port = |port: u16| flow.ports.iter().any(|(proto, range)| *proto == ends.proto && range.contains(port));
+    let port =
+        |port: u16| flow.ports.iter().any(|(proto, range)| *proto == ends.proto && range.contains(port));
     let peer = |address| flow.peers.as_ref().is_none_or(|ranges| any_address(ranges, address));
     let served = |address| {
         facts.is_own(address)
             && flow.server_addresses.as_ref().is_none_or(|ranges| any_address(ranges, address))
     };
-    let on_interface =
-        flow.interfaces.is_empty() || flow.interfaces.iter().any(|pattern| interface_matches(pattern, interface));
+    let on_interface = flow.interfaces.is_empty()
+        || flow.interfaces.iter().any(|pattern| interface_matches(pattern, interface));
     if !on_interface || !port(ends.server.1) {
         return false;
     }

@@ -112,9 +112,27 @@ impl fmt::Display for Proto {
 
 /// A range of ports, both ends included. Never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Ends")]
 pub struct PortRange {
     first: u16,
     last: u16,
+}
+
+/// A range as it is read: not yet known to be one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ends {
+    first: u16,
+    last: u16,
+}
+
+impl TryFrom<Ends> for PortRange {
+    type Error = String;
+
+    fn try_from(ends: Ends) -> Result<PortRange, String> {
+        let Ends { first, last } = ends;
+        PortRange::new(first, last).ok_or_else(|| format!("the range of ports {first}-{last} is empty"))
+    }
 }
 
 impl PortRange {

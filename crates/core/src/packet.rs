@@ -38,7 +38,9 @@ impl Packet {
     /// Whether the interface on the side of `direction` is known at `hook`, and its name.
     pub fn interface(&self, hook: Hook, direction: Direction) -> Option<&str> {
         match (hook, direction) {
-            (Hook::Prerouting | Hook::Input, Direction::In) | (Hook::Output, Direction::Out) => Some(&self.interface),
+            (Hook::Prerouting | Hook::Input, Direction::In) | (Hook::Output, Direction::Out) => {
+                Some(&self.interface)
+            }
             _ => None,
         }
     }

@@ -37,12 +37,15 @@ fn index(policies: &[&str]) -> Index {
 
 /// The findings and the table.
 fn shown(policies: &[&str], facts: &NodeFacts) -> String {
-    let rendered = render(&compile(&index(policies), &facts.labels, 0), facts, Some(Duration::from_secs(86400))).unwrap();
+    let rendered =
+        render(&compile(&index(policies), &facts.labels, 0), facts, Some(Duration::from_secs(86400)))
+            .unwrap();
     let findings: Vec<String> = rendered.findings.iter().map(|finding| format!("# {finding}\n")).collect();
     format!("{}{}", findings.concat(), rendered.table)
 }
 
-const HTTP: &str = "  flows:\n  - {name: http, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 80}]}\n";
+const HTTP: &str =
+    "  flows:\n  - {name: http, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 80}]}\n";
 
 #[test]
 fn a_server_flow_is_one_look_up_a_hook() {
@@ -89,9 +92,14 @@ fn where_nothing_tracks_no_ct_expression_is_written() {
 #[test]
 fn no_policy_is_no_table() {
     let rendered = render(&compile(&Index::default(), &BTreeMap::new(), 0), &facts(), None).unwrap();
-    assert!(rendered.table.chains.is_empty() && rendered.table.sets.is_empty() && rendered.table.counters.is_empty());
+    assert!(
+        rendered.table.chains.is_empty()
+            && rendered.table.sets.is_empty()
+            && rendered.table.counters.is_empty()
+    );
     // Neither is a policy of which nothing is left.
-    let ssh = "  flows:\n  - {name: ssh, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 22}]}\n";
+    let ssh =
+        "  flows:\n  - {name: ssh, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 22}]}\n";
     let rendered = render(&compile(&index(&[ssh]), &BTreeMap::new(), 0), &facts(), None).unwrap();
     assert!(rendered.table.chains.is_empty(), "{}", rendered.table);
     assert!(rendered.programmed.is_empty());
@@ -110,9 +118,12 @@ fn an_expired_policy_is_left_out() {
 #[test]
 fn a_table_beyond_all_bounds_is_refused() {
     // Many addresses times many ports, all apart from each other.
-    let ports: Vec<String> = (0..32).map(|number| format!("{{protocol: TCP, port: {}}}", 100 + number * 3)).collect();
-    let spec = format!("  flows:\n  - {{name: a, action: NoTrack, role: Server, ports: [{}]}}\n", ports.join(", "));
-    let addresses = (0..8000u32).map(|number| std::net::IpAddr::from((0x0a00_0000 + number * 2).to_be_bytes())).collect();
+    let ports: Vec<String> =
+        (0..32).map(|number| format!("{{protocol: TCP, port: {}}}", 100 + number * 3)).collect();
+    let spec =
+        format!("  flows:\n  - {{name: a, action: NoTrack, role: Server, ports: [{}]}}\n", ports.join(", "));
+    let addresses =
+        (0..8000u32).map(|number| std::net::IpAddr::from((0x0a00_0000 + number * 2).to_be_bytes())).collect();
     let facts = NodeFacts { addresses, ..facts() };
     let result = render(&compile(&index(&[&spec]), &BTreeMap::new(), 0), &facts, None);
     assert!(matches!(result, Err(RenderError::TooLarge { .. })));

@@ -1,6 +1,6 @@
 //! netlink
 pub mod attr;
 pub mod conntrack;
+pub mod nft;
 pub mod socket;
 pub mod tracking;
-pub mod nft;

@@ -35,11 +35,18 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves until the future is dropped.
-pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, registry: Registry) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    source: Arc<dyn Source>,
+    registry: Registry,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|State(shared): State<Shared>| async move { answer(shared.source.healthy()) }))
         .route("/readyz", get(|State(shared): State<Shared>| async move { answer(shared.source.ready()) }))
-        .route("/status", get(|State(shared): State<Shared>| async move { axum::Json(shared.source.status()) }))
+        .route(
+            "/status",
+            get(|State(shared): State<Shared>| async move { axum::Json(shared.source.status()) }),
+        )
         .route("/metrics", get(metrics))
         .with_state(Shared { source, registry });
     axum::serve(listener, router).await

@@ -27,8 +27,7 @@ pub fn one_word() -> Result<OwnedFd> {
         value_size: u32,
         max_entries: u32,
     }
-    let mut attributes =
-        Attributes { map_type: MAP_TYPE_ARRAY, key_size: 4, value_size: 8, max_entries: 1 };
+    let mut attributes = Attributes { map_type: MAP_TYPE_ARRAY, key_size: 4, value_size: 8, max_entries: 1 };
     // SAFETY: the structure is the head of the kernel's for this command; it has no pointers.
     unsafe { descriptor(MAP_CREATE, &mut attributes) }.context("cannot make a BPF map")
 }

@@ -83,7 +83,14 @@ impl Source {
             .map(|traffic| Ok((traffic, load(traffic)?)))
             .collect::<Result<Vec<_>>>()?;
         let attached = host.enter(|| bpf::attach_xdp(&programs[0].1, interface))??;
-        Ok(Self { host: host.clone(), interface, frame: frame()?, programs, _attached: attached, _sink: sink })
+        Ok(Self {
+            host: host.clone(),
+            interface,
+            frame: frame()?,
+            programs,
+            _attached: attached,
+            _sink: sink,
+        })
     }
 
     /// Sends `count` packets and returns the nanoseconds of CPU that each took, from its making to

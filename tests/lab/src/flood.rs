@@ -41,12 +41,7 @@ const TCP_ESTABLISHED: u8 = 3;
 /// Puts entries into the namespace's table and returns how many the kernel took.
 pub fn fill_conntrack(host: &Namespace, fill: Fill) -> Result<usize> {
     let netlink = host.enter(|| {
-        socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkNetFilter,
-        )
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)
     })?;
     let netlink = netlink.context("cannot open a netlink socket")?;
     let mut batch = Vec::with_capacity(BATCH + 512);
@@ -103,9 +98,7 @@ fn errors(mut messages: &[u8]) -> Vec<i32> {
         if u16::from_ne_bytes([head[4], head[5]]) == NLMSG_ERROR {
             errors.push(i32::from_ne_bytes([head[16], head[17], head[18], head[19]]));
         }
-        messages = messages
-            .get(length.next_multiple_of(4).max(20)..)
-            .unwrap_or_default();
+        messages = messages.get(length.next_multiple_of(4).max(20)..).unwrap_or_default();
     }
     errors
 }
@@ -171,24 +164,12 @@ mod tests {
     fn entries_are_established_and_assured() {
         let host = Namespace::new("fill").unwrap();
         let server = (Ipv4Addr::new(10, 77, 0, 1), 8080);
-        let fill = Fill {
-            entries: 30_000,
-            server,
-            lifetime: Duration::from_secs(600),
-        };
+        let fill = Fill { entries: 30_000, server, lifetime: Duration::from_secs(600) };
         assert_eq!(fill_conntrack(&host, fill).unwrap(), 30_000);
-        assert_eq!(
-            host.sysctl("net.netfilter.nf_conntrack_count").unwrap(),
-            "30000"
-        );
-        let one = host
-            .conntrack("-p tcp --orig-src 172.16.0.1 --sport 34767")
-            .unwrap();
+        assert_eq!(host.sysctl("net.netfilter.nf_conntrack_count").unwrap(), "30000");
+        let one = host.conntrack("-p tcp --orig-src 172.16.0.1 --sport 34767").unwrap();
         assert_eq!(one.len(), 1, "{one:?}");
-        assert!(
-            one[0].contains("ESTABLISHED") && one[0].contains("[ASSURED]"),
-            "{one:?}"
-        );
+        assert!(one[0].contains("ESTABLISHED") && one[0].contains("[ASSURED]"), "{one:?}");
     }
 
     #[test]

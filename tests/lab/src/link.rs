@@ -18,11 +18,7 @@ pub struct End<'a> {
 impl<'a> End<'a> {
     /// An end at `host`; `addresses` as in `10.0.0.1/24` or `fd00::1/64`.
     pub fn new(host: &'a Namespace, device: &'a str, addresses: &'a [&'a str]) -> Self {
-        Self {
-            host,
-            device,
-            addresses,
-        }
+        Self { host, device, addresses }
     }
 }
 
@@ -38,14 +34,8 @@ pub fn veth(a: End<'_>, b: End<'_>) -> Result<()> {
     let index = NEXT_INDEX.fetch_add(1, Ordering::Relaxed).to_string();
     add.args(["link", "add", a.device, "index", &index, "type", "veth"]);
     add.args(["peer", "name", b.device, "netns"]);
-    run_ok(add.arg(b.host.path())).with_context(|| {
-        format!(
-            "cannot link {} in {} to {}",
-            a.device,
-            a.host.name(),
-            b.host.name()
-        )
-    })?;
+    run_ok(add.arg(b.host.path()))
+        .with_context(|| format!("cannot link {} in {} to {}", a.device, a.host.name(), b.host.name()))?;
     for end in [a, b] {
         configure(end.host, end.device, end.addresses)?;
     }

@@ -41,17 +41,13 @@ impl Namespace {
             scope
                 .spawn(|| {
                     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
-                    File::open("/proc/thread-self/ns/net")
-                        .context("cannot hold a network namespace")
+                    File::open("/proc/thread-self/ns/net").context("cannot hold a network namespace")
                 })
                 .join()
                 .unwrap_or_else(|panic| resume_unwind(panic))
         })?;
         let random = RandomState::new().build_hasher().finish() as u32;
-        let namespace = Self {
-            name: format!("nt-{label}-{random:08x}"),
-            file: Arc::new(file),
-        };
+        let namespace = Self { name: format!("nt-{label}-{random:08x}"), file: Arc::new(file) };
         namespace.ip("link set lo up")?;
         // Without duplicate address detection new addresses can be used at once.
         namespace.set_sysctl("net.ipv6.conf.default.accept_dad", "0")?;
@@ -65,11 +61,7 @@ impl Namespace {
 
     /// A path that `ip`, `nsenter` and our own children can open while this process runs.
     pub fn path(&self) -> PathBuf {
-        PathBuf::from(format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            self.file.as_raw_fd()
-        ))
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
     }
 
     /// A command that will run in here, and die together with the thread that starts it.
@@ -137,33 +129,22 @@ impl Namespace {
     /// Reads a named counter of `table`, as in `inet filter`.
     pub fn counter(&self, table: &str, name: &str) -> Result<Counter> {
         let mut nft = self.command("nft");
-        nft.args(["--json", "list", "counter"])
-            .args(table.split_whitespace())
-            .arg(name);
+        nft.args(["--json", "list", "counter"]).args(table.split_whitespace()).arg(name);
         let listed: serde_json::Value = serde_json::from_str(&run_ok(&mut nft)?)?;
         let figure = |key| {
             let counters = listed["nftables"].as_array().into_iter().flatten();
-            counters
-                .filter_map(|object| object["counter"][key].as_u64())
-                .next()
+            counters.filter_map(|object| object["counter"][key].as_u64()).next()
         };
         match (figure("packets"), figure("bytes")) {
             (Some(packets), Some(bytes)) => Ok(Counter { packets, bytes }),
-            _ => bail!(
-                "nft lists no figures of counter {name} in {}: {listed}",
-                self.name
-            ),
+            _ => bail!("nft lists no figures of counter {name} in {}: {listed}", self.name),
         }
     }
 
     /// The entries that `conntrack -L <words of filter>` shows, one a line.
     pub fn conntrack(&self, filter: &str) -> Result<Vec<String>> {
-        let listed = run_ok(
-            self.command("conntrack")
-                .arg("-L")
-                .args(filter.split_whitespace()),
-        )
-        .with_context(|| format!("in {}", self.name))?;
+        let listed = run_ok(self.command("conntrack").arg("-L").args(filter.split_whitespace()))
+            .with_context(|| format!("in {}", self.name))?;
         Ok(listed.lines().map(str::to_owned).collect())
     }
 
@@ -171,10 +152,7 @@ impl Namespace {
     pub fn sysctl(&self, key: &str) -> Result<String> {
         let file = sysctl_file(key);
         let value = self.enter(|| fs::read_to_string(&file))?;
-        Ok(value
-            .with_context(|| format!("cannot read {file} in {}", self.name))?
-            .trim()
-            .into())
+        Ok(value.with_context(|| format!("cannot read {file} in {}", self.name))?.trim().into())
     }
 
     /// Sets a sysctl of this namespace. Those of the whole machine are not for a test to change:
@@ -189,9 +167,7 @@ impl Namespace {
     pub fn free_port(&self) -> Result<u16> {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
         let port = self.enter(|| TcpListener::bind(any)?.local_addr())?;
-        Ok(port
-            .with_context(|| format!("no free port in {}", self.name))?
-            .port())
+        Ok(port.with_context(|| format!("no free port in {}", self.name))?.port())
     }
 }
 
@@ -218,23 +194,16 @@ mod tests {
     fn commands_and_sockets_belong_to_the_namespace() {
         let here = fs::read_link("/proc/self/ns/net").unwrap();
         let namespace = Namespace::new("a").unwrap();
-        let inside = namespace
-            .enter(|| fs::read_link("/proc/thread-self/ns/net").unwrap())
-            .unwrap();
+        let inside = namespace.enter(|| fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
         assert_ne!(here, inside);
         let child = run_ok(namespace.command("readlink").arg("/proc/self/ns/net")).unwrap();
         assert_eq!(child.trim(), inside.to_str().unwrap());
         assert_eq!(fs::read_link("/proc/self/ns/net").unwrap(), here);
 
-        let listener = namespace
-            .enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
-            .unwrap();
+        let listener = namespace.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap();
         let port = listener.local_addr().unwrap().port();
         let listening = run_ok(namespace.command("ss").args(["-ltnH"])).unwrap();
-        assert!(
-            listening.contains(&format!("127.0.0.1:{port} ")),
-            "{listening}"
-        );
+        assert!(listening.contains(&format!("127.0.0.1:{port} ")), "{listening}");
     }
 
     #[test]
@@ -251,22 +220,11 @@ mod tests {
     #[test]
     fn rules_sysctls_and_entries_are_its_own() {
         let namespace = Namespace::new("rules").unwrap();
-        namespace
-            .nft("add table inet t\nadd chain inet t c")
-            .unwrap();
+        namespace.nft("add table inet t\nadd chain inet t c").unwrap();
         assert!(namespace.ruleset().unwrap().contains("table inet t"));
-        assert!(
-            !Namespace::new("other")
-                .unwrap()
-                .ruleset()
-                .unwrap()
-                .contains("table inet t")
-        );
+        assert!(!Namespace::new("other").unwrap().ruleset().unwrap().contains("table inet t"));
         let error = format!("{:#}", namespace.nft("add nonsense").unwrap_err());
-        assert!(
-            error.contains("syntax error") && error.contains(namespace.name()),
-            "{error}"
-        );
+        assert!(error.contains("syntax error") && error.contains(namespace.name()), "{error}");
 
         namespace.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
         assert_eq!(namespace.sysctl("net.ipv4.ip_forward").unwrap(), "1");

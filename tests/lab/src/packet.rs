@@ -37,27 +37,18 @@ impl Flow {
         if source.is_ipv4() != destination.is_ipv4() {
             bail!("{source} and {destination} are of different families");
         }
-        Ok(Self {
-            source,
-            destination,
-        })
+        Ok(Self { source, destination })
     }
 
     /// As in `10.0.0.2:40000` and `[fd00::2]:40000`.
     pub fn parse(source: &str, destination: &str) -> Result<Self> {
-        let address = |text: &str| {
-            text.parse()
-                .with_context(|| format!("not an address: {text}"))
-        };
+        let address = |text: &str| text.parse().with_context(|| format!("not an address: {text}"));
         Self::new(address(source)?, address(destination)?)
     }
 
     /// The other direction.
     pub fn reversed(self) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-        }
+        Self { source: self.destination, destination: self.source }
     }
 
     /// A TCP segment without data; [`Self::segment`] where sequence numbers matter.
@@ -150,13 +141,9 @@ fn transport_sum(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u
     let length = (payload.len() as u32).to_be_bytes();
     let next = [0, 0, 0, protocol];
     let sum = match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => internet_sum(&[
-            &source.octets(),
-            &destination.octets(),
-            &length,
-            &next,
-            payload,
-        ]),
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            internet_sum(&[&source.octets(), &destination.octets(), &length, &next, payload])
+        }
         _ => {
             let [source, destination] = [octets6(source), octets6(destination)];
             internet_sum(&[&source, &destination, &length, &next, payload])
@@ -250,11 +237,7 @@ pub fn fragments(packet: &[u8], size: usize) -> Result<Vec<Vec<u8>>> {
         .map(|(index, chunk)| {
             let more = index + 1 < count;
             let eights = (index * size / 8) as u16;
-            if v4 {
-                fragment4(head, chunk, eights, more)
-            } else {
-                fragment6(head, chunk, eights, more)
-            }
+            if v4 { fragment4(head, chunk, eights, more) } else { fragment6(head, chunk, eights, more) }
         })
         .collect())
 }

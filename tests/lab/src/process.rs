@@ -20,11 +20,7 @@ const POLL: Duration = Duration::from_millis(10);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Waits until `condition` holds; after `timeout` an error says `what` was waited for.
-pub fn wait_until(
-    what: &str,
-    timeout: Duration,
-    mut condition: impl FnMut() -> bool,
-) -> Result<()> {
+pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + timeout;
     while !condition() {
         if Instant::now() >= deadline {
@@ -38,20 +34,14 @@ pub fn wait_until(
 /// Runs a command to its end and returns what it printed; where it fails, the error shows its
 /// standard error.
 pub fn run_ok(command: &mut Command) -> Result<String> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = spawn(command)?;
     finish(command, child.wait_with_output())
 }
 
 /// As [`run_ok`], with `input` on the command's standard input.
 pub fn run_ok_with_input(command: &mut Command, input: &str) -> Result<String> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn(command)?;
     let pipe = child.stdin.take();
     thread::scope(|scope| {
@@ -76,11 +66,7 @@ fn finish(command: &Command, output: std::io::Result<Output>) -> Result<String> 
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         // iptables, wrk and others tell their errors on standard output.
-        let said = if stderr.trim().is_empty() {
-            stdout.trim()
-        } else {
-            stderr.trim()
-        };
+        let said = if stderr.trim().is_empty() { stdout.trim() } else { stderr.trim() };
         bail!("{}: {}: {said}", describe(command), output.status);
     }
     Ok(stdout)
@@ -112,17 +98,9 @@ impl Background {
     pub fn spawn(mut command: Command) -> Result<Self> {
         // Has no name: nothing to remove, whatever ends us.
         let output = tempfile::tempfile().context("cannot make a file for a program's output")?;
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output.try_clone()?)
-            .process_group(0);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?).process_group(0);
         let child = spawn(&mut command)?;
-        Ok(Self {
-            name: describe(&command),
-            child,
-            output,
-        })
+        Ok(Self { name: describe(&command), child, output })
     }
 
     /// The process.
@@ -164,9 +142,7 @@ impl Background {
 
     /// Waits for its end by itself.
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
-        wait_until(&format!("the end of {}", self.name), timeout, || {
-            !self.is_running()
-        })?;
+        wait_until(&format!("the end of {}", self.name), timeout, || !self.is_running())?;
         Ok(self.child.wait()?)
     }
 
@@ -215,23 +191,16 @@ mod tests {
 
     #[test]
     fn a_failure_shows_what_the_program_said() {
-        let error = run_ok(&mut shell("echo no such thing >&2; exit 3"))
-            .unwrap_err()
-            .to_string();
+        let error = run_ok(&mut shell("echo no such thing >&2; exit 3")).unwrap_err().to_string();
         assert!(error.contains("exit status: 3: no such thing"), "{error}");
-        let error = run_ok(&mut Command::new("no-such-tool"))
-            .unwrap_err()
-            .to_string();
+        let error = run_ok(&mut Command::new("no-such-tool")).unwrap_err().to_string();
         assert!(error.contains("install"), "{error}");
     }
 
     #[test]
     fn input_larger_than_a_pipe_is_passed() {
         let input = "x".repeat(1 << 20);
-        assert_eq!(
-            run_ok_with_input(&mut Command::new("cat"), &input).unwrap(),
-            input
-        );
+        assert_eq!(run_ok_with_input(&mut Command::new("cat"), &input).unwrap(), input);
     }
 
     #[test]
@@ -252,10 +221,7 @@ mod tests {
     #[test]
     fn an_early_end_is_told_with_the_output() {
         let mut guard = Background::spawn(shell("echo bad configuration; exit 1")).unwrap();
-        let error = guard
-            .wait_ready("never", GRACE, || false)
-            .unwrap_err()
-            .to_string();
+        let error = guard.wait_ready("never", GRACE, || false).unwrap_err().to_string();
         assert!(error.contains("ended early: bad configuration"), "{error}");
     }
 }

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto,
-    socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket,
 };
 
 use crate::link::configure;
@@ -29,10 +28,7 @@ impl Tun {
     pub(crate) fn new(host: &Namespace, name: &str, addresses: &[&str]) -> Result<Self> {
         let file = host.enter(|| open_tun(name))??;
         configure(host, name, addresses)?;
-        Ok(Self {
-            file,
-            name: name.to_owned(),
-        })
+        Ok(Self { file, name: name.to_owned() })
     }
 
     /// Lets one IP packet come in.
@@ -80,11 +76,7 @@ impl Tun {
     }
 
     fn wait_readable(&self, timeout: Duration) {
-        let mut wait = libc::pollfd {
-            fd: self.file.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut wait = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let milliseconds = timeout.as_millis().clamp(1, 60_000) as libc::c_int;
         // SAFETY: `wait` is one pollfd, as the count says, and outlives the call. What it returns
         // does not matter: the caller reads again and looks at the clock.
@@ -129,20 +121,10 @@ impl RawSocket {
     pub(crate) fn new(host: &Namespace) -> Result<Self> {
         // Protocol IPPROTO_RAW means that the header is ours, in both families.
         let open = |family| {
-            socket(
-                family,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                SockProtocol::Raw,
-            )
-            .context("cannot open a raw socket")
+            socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
+                .context("cannot open a raw socket")
         };
-        host.enter(|| {
-            Ok(Self {
-                v4: open(AddressFamily::Inet)?,
-                v6: open(AddressFamily::Inet6)?,
-            })
-        })?
+        host.enter(|| Ok(Self { v4: open(AddressFamily::Inet)?, v6: open(AddressFamily::Inet6)? }))?
     }
 
     /// Sends one packet to the destination in its header.
@@ -165,12 +147,8 @@ impl RawSocket {
 
 fn destination_of(packet: &[u8]) -> Result<IpAddr> {
     Ok(match packet.first().map(|byte| byte >> 4) {
-        Some(4) if packet.len() >= 20 => {
-            Ipv4Addr::from(<[u8; 4]>::try_from(&packet[16..20])?).into()
-        }
-        Some(6) if packet.len() >= 40 => {
-            Ipv6Addr::from(<[u8; 16]>::try_from(&packet[24..40])?).into()
-        }
+        Some(4) if packet.len() >= 20 => Ipv4Addr::from(<[u8; 4]>::try_from(&packet[16..20])?).into(),
+        Some(6) if packet.len() >= 40 => Ipv6Addr::from(<[u8; 16]>::try_from(&packet[24..40])?).into(),
         _ => bail!("not an IP packet"),
     })
 }

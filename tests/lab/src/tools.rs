@@ -12,15 +12,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("dnsperf", &["dnsperf"]),
     ("ethtool", &["ethtool"]),
     ("iproute2", &["ip", "ss", "tc"]),
-    (
-        "iptables",
-        &[
-            "iptables",
-            "iptables-legacy",
-            "iptables-legacy-restore",
-            "iptables-nft",
-        ],
-    ),
+    ("iptables", &["iptables", "iptables-legacy", "iptables-legacy-restore", "iptables-nft"]),
     ("nftables", &["nft"]),
     ("nginx-light", &["nginx"]),
     ("openssh-client", &["ssh", "ssh-keygen", "ssh-keyscan"]),
@@ -44,17 +36,12 @@ pub fn locate(program: &str) -> Option<PathBuf> {
 }
 
 fn is_executable(file: &Path) -> bool {
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Fails with what to install, unless every one of `programs` is here.
 pub fn require_tools(programs: &[&str]) -> Result<()> {
-    let missing: Vec<&str> = programs
-        .iter()
-        .copied()
-        .filter(|p| locate(p).is_none())
-        .collect();
+    let missing: Vec<&str> = programs.iter().copied().filter(|p| locate(p).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -77,10 +64,7 @@ pub fn require_root() -> Result<()> {
 }
 
 fn package_of(program: &str) -> &str {
-    PACKAGES
-        .iter()
-        .find(|(_, programs)| programs.contains(&program))
-        .map_or(program, |(package, _)| package)
+    PACKAGES.iter().find(|(_, programs)| programs.contains(&program)).map_or(program, |(package, _)| package)
 }
 
 #[cfg(test)]
@@ -90,9 +74,7 @@ mod tests {
     #[test]
     fn a_missing_tool_names_its_package() {
         assert!(require_tools(&["sh"]).is_ok());
-        let error = require_tools(&["sh", "no-such-tool"])
-            .unwrap_err()
-            .to_string();
+        let error = require_tools(&["sh", "no-such-tool"]).unwrap_err().to_string();
         assert!(error.contains("lacks no-such-tool: "), "{error}");
         assert_eq!(package_of("iptables-legacy"), "iptables");
     }

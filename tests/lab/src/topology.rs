@@ -32,10 +32,7 @@ impl Pair {
 
     /// Makes both hosts and the cable; the node reaches all of the client's addresses.
     pub fn new() -> Result<Self> {
-        let pair = Self {
-            client: Namespace::new("client")?,
-            node: Namespace::new("node")?,
-        };
+        let pair = Self { client: Namespace::new("client")?, node: Namespace::new("node")? };
         let addresses = ["10.77.0.2/24", "fd77::2/64", "10.78.0.2/24", "fd78::2/64"];
         veth(
             End::new(&pair.client, "eth0", &addresses),
@@ -82,11 +79,7 @@ impl Line {
         client.ip("-6 route add default via fd77::1")?;
         server.ip("route add default via 10.88.0.1")?;
         server.ip("-6 route add default via fd88::1")?;
-        Ok(Self {
-            client,
-            node,
-            server,
-        })
+        Ok(Self { client, node, server })
     }
 }
 
@@ -100,14 +93,12 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn listen(host: &Namespace, address: IpAddr) -> TcpListener {
-        host.enter(|| TcpListener::bind(SocketAddr::new(address, 80)).unwrap())
-            .unwrap()
+        host.enter(|| TcpListener::bind(SocketAddr::new(address, 80)).unwrap()).unwrap()
     }
 
     fn connect(host: &Namespace, address: IpAddr) -> bool {
         let target = SocketAddr::new(address, 80);
-        host.enter(|| TcpStream::connect_timeout(&target, SECOND).is_ok())
-            .unwrap()
+        host.enter(|| TcpStream::connect_timeout(&target, SECOND).is_ok()).unwrap()
     }
 
     #[test]
@@ -118,14 +109,8 @@ mod tests {
             assert!(connect(&pair.client, address), "{address}");
             assert!(connect(&pair.node, address), "{address} over lo");
         }
-        let answer = pair
-            .node
-            .enter(|| UdpSocket::bind("10.77.0.1:53").unwrap())
-            .unwrap();
-        let ask = pair
-            .client
-            .enter(|| UdpSocket::bind("10.78.0.2:0").unwrap())
-            .unwrap();
+        let answer = pair.node.enter(|| UdpSocket::bind("10.77.0.1:53").unwrap()).unwrap();
+        let ask = pair.client.enter(|| UdpSocket::bind("10.78.0.2:0").unwrap()).unwrap();
         ask.set_read_timeout(Some(SECOND)).unwrap();
         ask.send_to(b"?", "10.77.0.1:53").unwrap();
         let (_, from) = answer.recv_from(&mut [0; 9]).unwrap();

@@ -31,47 +31,31 @@ fn counted(host: &Namespace) -> Result<[u64; 3]> {
 
 #[test]
 fn packets_from_a_tun_device_are_valid() {
-    for (peer, ours, network) in [
-        ("10.9.0.2:40000", "10.9.0.1:80", "10.9.0.1/24"),
-        ("[fd09::2]:40000", "[fd09::1]:80", "fd09::1/64"),
-    ] {
+    for (peer, ours, network) in
+        [("10.9.0.2:40000", "10.9.0.1:80", "10.9.0.1/24"), ("[fd09::2]:40000", "[fd09::1]:80", "fd09::1/64")]
+    {
         let host = Namespace::new("tun").unwrap();
         let tun = host.tun("tun0", &[network]).unwrap();
         host.nft(STATES).unwrap();
         let flow = Flow::parse(peer, ours).unwrap();
         tun.send(&flow.tcp(tcp::SYN)).unwrap();
         // Nobody listens: the answer is a reset to the peer.
-        let reset = |packet: &[u8]| {
-            packet
-                .iter()
-                .rev()
-                .nth(6)
-                .is_some_and(|f| f & tcp::RST != 0)
-        };
-        assert!(
-            tun.receive_where(SECOND, reset).unwrap().is_some(),
-            "no reset for {ours}"
-        );
+        let reset = |packet: &[u8]| packet.iter().rev().nth(6).is_some_and(|f| f & tcp::RST != 0);
+        assert!(tun.receive_where(SECOND, reset).unwrap().is_some(), "no reset for {ours}");
         tun.send(&flow.udp(b"odd")).unwrap();
         tun.send(&flow.sctp_init()).unwrap();
         assert_eq!(counted(&host).unwrap()[0], 3, "new ones for {ours}");
         assert_eq!(counted(&host).unwrap()[2], 0, "none invalid for {ours}");
         tun.send(&flow.tcp(tcp::SYN | tcp::FIN)).unwrap();
         // The reset that answers it belongs to no connection either.
-        assert_eq!(
-            counted(&host).unwrap()[2],
-            2,
-            "SYN+FIN is invalid for {ours}"
-        );
+        assert_eq!(counted(&host).unwrap()[2], 2, "SYN+FIN is invalid for {ours}");
     }
 }
 
 #[test]
 fn packets_from_a_raw_socket_and_errors_about_them() {
-    let cases = [
-        ("10.9.0.1:5000", "10.9.0.2:53", "10.9.0.1/24"),
-        ("[fd09::1]:5000", "[fd09::2]:53", "fd09::1/64"),
-    ];
+    let cases =
+        [("10.9.0.1:5000", "10.9.0.2:53", "10.9.0.1/24"), ("[fd09::1]:5000", "[fd09::2]:53", "fd09::1/64")];
     let errors = [
         IcmpError::PortUnreachable,
         IcmpError::TooBig { mtu: 1300 },
@@ -86,43 +70,22 @@ fn packets_from_a_raw_socket_and_errors_about_them() {
         let asked = flow.udp(b"?");
         host.raw_socket().unwrap().send(&asked).unwrap();
         let is_udp = |packet: &[u8]| packet.ends_with(b"?");
-        assert!(
-            tun.receive_where(SECOND, is_udp).unwrap().is_some(),
-            "not sent to {peer}"
-        );
-        let router = if ours.starts_with('[') {
-            Pair::NODE6
-        } else {
-            Pair::NODE
-        };
+        assert!(tun.receive_where(SECOND, is_udp).unwrap().is_some(), "not sent to {peer}");
+        let router = if ours.starts_with('[') { Pair::NODE6 } else { Pair::NODE };
         for error in errors {
-            tun.send(&icmp_error(router, error, &asked).unwrap())
-                .unwrap();
+            tun.send(&icmp_error(router, error, &asked).unwrap()).unwrap();
         }
-        assert_eq!(
-            counted(&host).unwrap(),
-            [1, 4, 0],
-            "new, related, invalid for {ours}"
-        );
-        let stranger = Flow::parse(&ours.replace("5000", "5001"), peer)
-            .unwrap()
-            .udp(b"never sent");
-        tun.send(&icmp_error(router, IcmpError::TimeExceeded, &stranger).unwrap())
-            .unwrap();
-        assert_eq!(
-            counted(&host).unwrap(),
-            [1, 4, 1],
-            "about an unknown flow of {ours}"
-        );
+        assert_eq!(counted(&host).unwrap(), [1, 4, 0], "new, related, invalid for {ours}");
+        let stranger = Flow::parse(&ours.replace("5000", "5001"), peer).unwrap().udp(b"never sent");
+        tun.send(&icmp_error(router, IcmpError::TimeExceeded, &stranger).unwrap()).unwrap();
+        assert_eq!(counted(&host).unwrap(), [1, 4, 1], "about an unknown flow of {ours}");
     }
 }
 
 #[test]
 fn fragments_are_put_together_again() {
-    let cases = [
-        ("10.9.0.2:40000", "10.9.0.1:53", "10.9.0.1/24"),
-        ("[fd09::2]:40000", "[fd09::1]:53", "fd09::1/64"),
-    ];
+    let cases =
+        [("10.9.0.2:40000", "10.9.0.1:53", "10.9.0.1/24"), ("[fd09::2]:40000", "[fd09::1]:53", "fd09::1/64")];
     for (peer, ours, network) in cases {
         let host = Namespace::new("fragments").unwrap();
         let tun = host.tun("tun0", &[network]).unwrap();

@@ -109,11 +109,18 @@ impl Live {
     pub fn start(host: &Namespace, policies: &Policies, arguments: &[&str]) -> Result<Live> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, host.free_port()?));
         let mut command = command(host)?;
-        command.arg("--policies").arg(policies.path()).arg("--listen").arg(address.to_string()).args(arguments);
+        command
+            .arg("--policies")
+            .arg(policies.path())
+            .arg("--listen")
+            .arg(address.to_string())
+            .args(arguments);
         let process = Background::spawn(command)?;
         let mut live = Live { process, host: host.clone(), address };
         let Live { process, host, .. } = &mut live;
-        process.wait_ready("a ready agent", PATIENCE, || get(host, address, "/readyz").is_ok_and(|(code, _)| code == 200))?;
+        process.wait_ready("a ready agent", PATIENCE, || {
+            get(host, address, "/readyz").is_ok_and(|(code, _)| code == 200)
+        })?;
         Ok(live)
     }
 
@@ -142,7 +149,8 @@ fn get(host: &Namespace, address: SocketAddr, path: &str) -> Result<(u16, String
     write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP answer: {answer:?}"))?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP answer: {answer:?}"))?;
     let code = head.split(' ').nth(1).context("no HTTP code")?.parse()?;
     Ok((code, body.to_owned()))
 }

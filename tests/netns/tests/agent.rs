@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use notrack_lab::{Background, Flow, Namespace, Pair, run_ok, wait_until};
 use notrack_netlink::nft::Nft;
 use notrack_netns::agent::{Live, PATIENCE, Policies, command, once, once_command, server};
-use notrack_netns::traffic::{self, Connection, entries};
 use notrack_netns::track;
+use notrack_netns::traffic::{self, Connection, entries};
 
 /// Applies that are killed on their way, and the time that they may take together on a busy machine.
 const APPLIES: usize = 1000;
@@ -16,7 +16,8 @@ const APPLIES_TIME: Duration = Duration::from_secs(60);
 /// What a rule set says of our table without counters, in an order of its own: nft lists objects in the order in
 /// which they were made.
 fn our_table(host: &Namespace) -> Option<Vec<String>> {
-    let listed = run_ok(host.command("nft").args(["--stateless", "list", "table", "inet", "notrack-dev"])).ok()?;
+    let listed =
+        run_ok(host.command("nft").args(["--stateless", "list", "table", "inet", "notrack-dev"])).ok()?;
     let mut blocks: Vec<String> = listed
         .split("\n\n")
         .map(|block| {
@@ -53,7 +54,8 @@ fn once_programs_and_prints_a_line_a_policy() {
     let policies = Policies::of(&server("web", "TCP", "80")).unwrap();
     policies.write("dns.yaml", &server("dns", "UDP", "53")).unwrap();
     let printed = once(&host, &policies).unwrap();
-    let states: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
+    let states: Vec<Vec<&str>> =
+        printed.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
     assert_eq!(states, [["POLICY", "STATE"], ["dns", "Programmed"], ["web", "Programmed"]], "{printed}");
     assert!(serves(&host, 80));
 }
@@ -79,7 +81,8 @@ fn a_live_agent_follows_its_folder_and_keeps_the_last_good_version() {
     assert_eq!(our_table(&host), None, "a table without a policy");
 
     policies.write("web.yaml", &server("web", "TCP", "80")).unwrap();
-    wait_until("the new file's policy", PATIENCE, || agent.state("web").as_deref() == Some("Programmed")).unwrap();
+    wait_until("the new file's policy", PATIENCE, || agent.state("web").as_deref() == Some("Programmed"))
+        .unwrap();
     assert!(serves(&host, 80));
     policies.write("web.yaml", &server("web", "TCP", "81")).unwrap();
     wait_until("the changed port", PATIENCE, || serves(&host, 81)).unwrap();
@@ -120,7 +123,8 @@ fn a_restart_with_the_same_policies_commits_nothing_and_counts_on() {
     // The agent has read the table back and sampled twice: it had every chance to write.
     for _ in 0..2 {
         let reported = agent.status().unwrap()["node"]["reportedAt"].clone();
-        wait_until("another report", PATIENCE, || agent.status().unwrap()["node"]["reportedAt"] != reported).unwrap();
+        wait_until("another report", PATIENCE, || agent.status().unwrap()["node"]["reportedAt"] != reported)
+            .unwrap();
     }
     assert_eq!(generation(&pair.node), before);
     assert_eq!(our_table(&pair.node), table);
@@ -173,7 +177,7 @@ fn status_metrics_and_readiness_are_served() {
     for metric in [
         r#"notrack_policy_state{policy="web",state="Programmed"} 1"#,
         r#"notrack_applies_total{result="ok"}"#,
-        r#"notrack_policy_bypassed_packets{policy="web"}"#,
+        r#"notrack_policy_bypassed_packets_total{policy="web"}"#,
     ] {
         assert!(metrics.contains(metric), "{metric} is not in\n{metrics}");
     }
@@ -261,12 +265,13 @@ fn a_kill_at_any_moment_leaves_the_old_or_the_new_table() {
     )
     .unwrap();
     // They share a policy, have one each, and one that differs: all kinds of change in both directions.
-    let sides = [("80", server("dns", "UDP", "53")), ("8000", server("web2", "TCP", "81-90"))].map(|(port, own)| {
-        let policies = Policies::of(&server("web", "TCP", port)).unwrap();
-        policies.write("both.yaml", &server("both", "UDP", "7")).unwrap();
-        policies.write("own.yaml", &own).unwrap();
-        policies
-    });
+    let sides =
+        [("80", server("dns", "UDP", "53")), ("8000", server("web2", "TCP", "81-90"))].map(|(port, own)| {
+            let policies = Policies::of(&server("web", "TCP", port)).unwrap();
+            policies.write("both.yaml", &server("both", "UDP", "7")).unwrap();
+            policies.write("own.yaml", &own).unwrap();
+            policies
+        });
     let known = [0, 1].map(|side: usize| {
         once(node, &sides[side]).unwrap();
         our_table(node).unwrap()
@@ -293,7 +298,9 @@ fn a_kill_at_any_moment_leaves_the_old_or_the_new_table() {
         agent.kill();
         let table = our_table(node).unwrap();
         let found = known.iter().position(|known| *known == table);
-        let found = found.unwrap_or_else(|| unreachable!("apply {number}, killed after {wait:?}: neither table: {table:#?}"));
+        let found = found.unwrap_or_else(|| {
+            unreachable!("apply {number}, killed after {wait:?}: neither table: {table:#?}")
+        });
         if found == current {
             kept += 1;
             window += window / 20;

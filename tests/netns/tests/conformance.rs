@@ -121,7 +121,10 @@ fn refused() -> Vec<(&'static str, Vec<Op>)> {
         ("a rule counts in a missing counter", vec![rule("top", vec![Expr::Counter(missing())])]),
         ("a rule goes to a missing chain", vec![rule("top", vec![Expr::Immediate(goto("missing"))])]),
         ("a rule in a missing chain", vec![rule("missing", vec![Expr::Notrack])]),
-        ("an element leads to a missing chain", vec![add("map", &map, vec![element(10, Some(goto("missing")))])]),
+        (
+            "an element leads to a missing chain",
+            vec![add("map", &map, vec![element(10, Some(goto("missing")))])],
+        ),
         ("an element of a missing map", vec![add("missing", &map, vec![element(10, Some(goto("target")))])]),
         ("a known key leads elsewhere", vec![add("map", &map, vec![element(2, Some(goto("jumped")))])]),
         (
@@ -130,7 +133,11 @@ fn refused() -> Vec<(&'static str, Vec<Op>)> {
         ),
         (
             "a known map made again as another",
-            vec![Op::AddSet { name: "map".into(), spec: SetSpec { timeout: true, ..map.clone() }, size: Some(2) }],
+            vec![Op::AddSet {
+                name: "map".into(),
+                spec: SetSpec { timeout: true, ..map.clone() },
+                size: Some(2),
+            }],
         ),
         ("a chain that an element leads to goes", vec![Op::DeleteChain("target".into())]),
         ("a chain that a rule leads to goes", vec![Op::DeleteChain("jumped".into())]),
@@ -143,7 +150,11 @@ fn refused() -> Vec<(&'static str, Vec<Op>)> {
         ("a missing map is flushed", vec![Op::FlushSet(missing())]),
         (
             "a missing element goes",
-            vec![Op::DeleteElements { set: "map".into(), spec: map, elements: vec![element(10, Some(goto("target")))] }],
+            vec![Op::DeleteElements {
+                set: "map".into(),
+                spec: map,
+                elements: vec![element(10, Some(goto("target")))],
+            }],
         ),
         (
             "good messages before a bad one",
@@ -199,7 +210,12 @@ fn what_is_refused_is_refused_alike_and_changes_nothing() {
 }
 
 /// Counters of `before` that `after` has too keep their values when it replaces it.
-fn counters_survive<N: Netfilter>(netfilter: &mut N, before: &Table, after: &Table, count: impl FnOnce(&mut N)) {
+fn counters_survive<N: Netfilter>(
+    netfilter: &mut N,
+    before: &Table,
+    after: &Table,
+    count: impl FnOnce(&mut N),
+) {
     apply(netfilter, before);
     count(netfilter);
     let counted = netfilter.observe().unwrap().unwrap().counters;
@@ -230,7 +246,11 @@ fn counters_survive_a_replacement() {
             local_ports: None,
             interfaces: Vec::new(),
         }],
-        compensation: Compensation { strict_tcp_flags: true, icmp_errors: true, new_connections_per_second: 0 },
+        compensation: Compensation {
+            strict_tcp_flags: true,
+            icmp_errors: true,
+            new_connections_per_second: 0,
+        },
         expires: None,
     };
     let before = table(&[policy("kept", 53), policy("gone", 54)]);

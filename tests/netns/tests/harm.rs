@@ -43,7 +43,10 @@ impl Site {
     /// The rules that one would write by hand, one a line, in front of connection tracking.
     fn naive(&self, prerouting: &str, output: &str) {
         let chain = |hook: &str, rules: &str| {
-            format!("chain {hook} {{\n type filter hook {hook} priority raw\n {}\n}}\n", rules.replace("; ", "\n"))
+            format!(
+                "chain {hook} {{\n type filter hook {hook} priority raw\n {}\n}}\n",
+                rules.replace("; ", "\n")
+            )
         };
         let chains = chain("prerouting", prerouting) + &chain("output", output);
         self.node.nft(&format!("table inet naive {{\n{chains}\n}}\n")).unwrap();
@@ -64,7 +67,10 @@ impl Site {
     fn grows(&self, counter: &str, packets: u64, send: impl FnOnce()) {
         let before = self.count(counter);
         send();
-        wait_until(&format!("{packets} packets {counter}"), PATIENCE, || self.count(counter) >= before + packets).unwrap();
+        wait_until(&format!("{packets} packets {counter}"), PATIENCE, || {
+            self.count(counter) >= before + packets
+        })
+        .unwrap();
         assert_eq!(self.count(counter), before + packets, "{counter}");
     }
 
@@ -86,7 +92,11 @@ fn half_a_bypass_leaves_junk_and_ours_leaves_no_entry() {
     // One direction only.
     site.naive("udp dport 53 notrack; tcp dport 80 notrack", "");
     traffic::udp(client, node, "10.77.0.2:0", "10.77.0.1:53").unwrap();
-    assert!(entries(node, 53).unwrap().iter().any(|entry| entry.contains("[UNREPLIED]")), "{:?}", entries(node, 53));
+    assert!(
+        entries(node, 53).unwrap().iter().any(|entry| entry.contains("[UNREPLIED]")),
+        "{:?}",
+        entries(node, 53)
+    );
     // Both, but in prerouting alone: on the loopback device packets meet the output hook first.
     node.nft("delete table inet naive").unwrap();
     site.naive("udp dport 53 notrack; udp sport 53 notrack; tcp dport 80 notrack; tcp sport 80 notrack", "");
@@ -138,8 +148,18 @@ fn path_mtu_discovery_works_for_untracked_flows_and_forgeries_stay_invalid() {
     let too_big = |mtu: u16, port: u16| {
         let error = IcmpError::TooBig { mtu };
         [
-            icmp_error(Pair::CLIENT, error, &flow(&format!("10.77.0.1:{port}"), "10.78.0.2:40000").udp(b"answer")).unwrap(),
-            icmp_error(Pair::CLIENT6, error, &flow(&format!("[fd77::1]:{port}"), "[fd78::2]:40000").udp(b"answer")).unwrap(),
+            icmp_error(
+                Pair::CLIENT,
+                error,
+                &flow(&format!("10.77.0.1:{port}"), "10.78.0.2:40000").udp(b"answer"),
+            )
+            .unwrap(),
+            icmp_error(
+                Pair::CLIENT6,
+                error,
+                &flow(&format!("[fd77::1]:{port}"), "[fd78::2]:40000").udp(b"answer"),
+            )
+            .unwrap(),
         ]
     };
     let send = |packets: [Vec<u8>; 2]| packets.iter().for_each(|packet| raw.send(packet).unwrap());
@@ -181,7 +201,10 @@ fn from_served_port(site: &Site) -> std::io::Result<()> {
 fn a_served_port_may_be_a_source_port() {
     let site = Site::new();
     // "A server never sends a bare SYN": the usual stateless compensation.
-    site.naive("tcp dport 80 notrack", "tcp sport 80 tcp flags syn / fin,syn,rst,ack drop; tcp sport 80 notrack");
+    site.naive(
+        "tcp dport 80 notrack",
+        "tcp sport 80 tcp flags syn / fin,syn,rst,ack drop; tcp sport 80 notrack",
+    );
     assert!(from_served_port(&site).is_err(), "a dropped SYN connected");
     site.ours(&server("web", "TCP", "80"));
     from_served_port(&site).unwrap();
@@ -242,7 +265,8 @@ fn an_exception_of_another_policy_wins() {
     traffic::tcp(client, node, "10.77.0.1:81").unwrap();
     assert_eq!(entries(node, 81).unwrap(), NOTHING);
 
-    let exception = policy("zz", "flows:\n- {name: f, action: Track, role: Server, ports: [{protocol: TCP, port: 81}]}");
+    let exception =
+        policy("zz", "flows:\n- {name: f, action: Track, role: Server, ports: [{protocol: TCP, port: 81}]}");
     site.ours(&format!("{}\n---\n{exception}", server("aa", "TCP", "80-90")));
     traffic::tcp(client, node, "10.77.0.1:80").unwrap();
     traffic::tcp(client, node, "10.77.0.1:81").unwrap();
@@ -282,7 +306,9 @@ fn the_limit_drops_new_connections_beyond_it_and_nothing_else() {
         }
     };
     // The usual limit on new connections never sees an untracked one.
-    site.node.nft("insert rule inet site input ct state new tcp dport 80 limit rate over 5/second drop").unwrap();
+    site.node
+        .nft("insert rule inet site input ct state new tcp dport 80 limit rate over 5/second drop")
+        .unwrap();
     site.naive("tcp dport 80 notrack", "tcp sport 80 notrack");
     site.grows("untracked", 60, || burst("10.77.0.1:80", tcp::SYN));
 
@@ -291,7 +317,8 @@ fn the_limit_drops_new_connections_beyond_it_and_nothing_else() {
     let dropped = || node.counter("inet notrack-dev", "l-web").unwrap().packets;
     let before = site.count("untracked");
     burst("10.77.0.1:80", tcp::SYN);
-    wait_until("the fate of 60 SYNs", PATIENCE, || dropped() + site.count("untracked") - before == 60).unwrap();
+    wait_until("the fate of 60 SYNs", PATIENCE, || dropped() + site.count("untracked") - before == 60)
+        .unwrap();
     // Five at once and those of the time that it took.
     let passed = site.count("untracked") - before;
     assert!((5..30).contains(&passed), "{passed} of 60 SYNs passed a limit of 5 a second");
@@ -310,7 +337,8 @@ fn a_flow_that_is_only_routed_stays_tracked() {
     line.node.nft(FIREWALL).unwrap();
     let to = SocketAddr::new(IpAddr::V4([10, 88, 0, 2].into()), 80);
     let _server = line.server.enter(|| TcpListener::bind(to)).unwrap().unwrap();
-    let connect = || line.client.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(3)).unwrap()).unwrap();
+    let connect =
+        || line.client.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(3)).unwrap()).unwrap();
     line.node.nft("table inet naive {\n chain c {\n type filter hook prerouting priority raw\n tcp dport 80 notrack\n tcp sport 80 notrack\n }\n}\n").unwrap();
     drop(connect());
     assert_eq!(entries(&line.node, 80).unwrap(), NOTHING, "a rule by port alone takes what is routed too");

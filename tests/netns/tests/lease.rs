@@ -26,7 +26,8 @@ fn is_tracked(host: &Namespace) -> bool {
 
 /// What is left of the lease in seconds, as nft shows it: `ipv4 expires 9s852ms : goto prerouting4`.
 fn remaining(host: &Namespace) -> Option<f64> {
-    let listed = run_ok(host.command("nft").args(["list", "map", "inet", "notrack-dev", "lease-prerouting"])).unwrap();
+    let listed =
+        run_ok(host.command("nft").args(["list", "map", "inet", "notrack-dev", "lease-prerouting"])).unwrap();
     let (_, expires) = listed.split_once(" expires ")?;
     let text = expires.split_whitespace().next()?.trim_end_matches("ms");
     let (seconds, milliseconds) = text.split_once('s').unwrap_or(("0", text));
@@ -83,10 +84,15 @@ fn a_foreign_flush_does_not_take_the_rules_from_a_live_agent() {
     let (host, policies) = host();
     let agent = Live::start(&host, &policies, &LEASE).unwrap();
     // As a host's own /etc/nftables.conf does when it is loaded again.
-    let again = format!("flush ruleset\n{}", host.ruleset().unwrap().split("table inet notrack-dev").next().unwrap());
+    let again =
+        format!("flush ruleset\n{}", host.ruleset().unwrap().split("table inet notrack-dev").next().unwrap());
     host.nft(&again).unwrap();
     wait_until("healing", Duration::from_secs(3), || !is_tracked(&host)).unwrap();
-    for attack in ["delete table inet notrack-dev", "flush chain inet notrack-dev prerouting", "flush map inet notrack-dev lease-output"] {
+    for attack in [
+        "delete table inet notrack-dev",
+        "flush chain inet notrack-dev prerouting",
+        "flush map inet notrack-dev lease-output",
+    ] {
         // Refused by kernels with table owners; others take it, and the agent heals.
         let refused = host.nft(attack).is_err();
         assert!(!refused || !is_tracked(&host), "{attack}");

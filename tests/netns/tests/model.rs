@@ -52,7 +52,9 @@ fn possible(hook: Hook, packet: &Packet) -> bool {
 }
 
 fn grown(before: &BTreeMap<String, CounterValue>, after: &BTreeMap<String, CounterValue>) -> Vec<String> {
-    let count = |counters: &BTreeMap<String, CounterValue>, name: &String| counters.get(name).map_or(0, |value| value.packets);
+    let count = |counters: &BTreeMap<String, CounterValue>, name: &String| {
+        counters.get(name).map_or(0, |value| value.packets)
+    };
     after.keys().filter(|name| count(after, name) > count(before, name)).cloned().collect()
 }
 

@@ -145,15 +145,17 @@ pub enum Mode {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Compensation {
-    /// Strict: TCP packets whose flags can begin no connection and belong to none (SYN with FIN, none at all) are
-    /// dropped, and replies cannot begin connections. Disabled: no check of flags.
+    /// Strict: TCP packets whose flags belong to no connection (SYN with FIN, none at all), and those that would
+    /// open one against the flow's direction, stay tracked, so that the host's firewall judges them. Disabled: no
+    /// check of flags.
     #[serde(default)]
     pub tcp_flags: TcpFlags,
-    /// Accept: ICMP errors that belong to the flows (path MTU among them) are let in. Ignore: left to other rules.
+    /// Accept: ICMP errors about packets of the flows (path MTU among them) skip tracking too, which would call them
+    /// invalid. Ignore: they are tracked.
     #[serde(default)]
     pub icmp_errors: IcmpErrors,
-    /// Most new TCP connections per second that each flow takes, on each node; more are dropped. 0: no limit.
-    /// Example: 5000.
+    /// Most new TCP connections per second that the policy's servers take, all flows together, on each node; more
+    /// are dropped. 0: no limit. Example: 5000.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10000000))]
     pub new_connections_per_second: u32,
@@ -164,22 +166,22 @@ pub struct Compensation {
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum TcpFlags {
-    /// Impossible combinations are dropped.
+    /// What cannot belong to a flow stays tracked.
     #[default]
     Strict,
     /// No check.
     Disabled,
 }
 
-/// Whether ICMP errors for untracked traffic are let in.
+/// Whether ICMP errors about untracked traffic skip tracking too.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum IcmpErrors {
-    /// They are let in.
+    /// They skip tracking.
     #[default]
     Accept,
-    /// They are left to other rules.
+    /// They are tracked, as invalid ones.
     Ignore,
 }
 

@@ -39,7 +39,8 @@ pub fn diff(observed: Option<&Observed>, desired: &Table) -> Transaction {
 /// kernel; below 6.12 adding alone does not.
 pub fn renew(table: &Table) -> Transaction {
     let leases = table.sets.iter().filter(|(_, set)| set.spec.timeout);
-    let ops = leases.flat_map(|(name, set)| [Op::FlushSet(name.clone()), add_elements(name, set, &set.elements)]);
+    let ops =
+        leases.flat_map(|(name, set)| [Op::FlushSet(name.clone()), add_elements(name, set, &set.elements)]);
     Transaction { ops: ops.collect() }
 }
 
@@ -52,7 +53,11 @@ fn change(observed: &Observed, desired: &Table, ops: &mut Vec<Op>) {
             Some(wanted) if !plan.new_sets.contains(name.as_str()) => {
                 let stale = difference(&set.elements, &wanted.elements);
                 if !stale.is_empty() {
-                    ops.push(Op::DeleteElements { set: name.clone(), spec: set.spec.clone(), elements: stale });
+                    ops.push(Op::DeleteElements {
+                        set: name.clone(),
+                        spec: set.spec.clone(),
+                        elements: stale,
+                    });
                 }
             }
             _ => ops.push(Op::DeleteSet(name.clone())),
@@ -81,7 +86,8 @@ fn change(observed: &Observed, desired: &Table, ops: &mut Vec<Op>) {
     }
     for (name, chain) in &desired.chains {
         if plan.flushed.contains(name.as_str()) || plan.new_chains.contains(name.as_str()) {
-            let rules = chain.rules.iter().map(|rule| Op::AddRule { chain: name.clone(), rule: rule.lower() });
+            let rules =
+                chain.rules.iter().map(|rule| Op::AddRule { chain: name.clone(), rule: rule.lower() });
             ops.extend(rules);
         }
     }
@@ -111,8 +117,12 @@ impl<'a> Plan<'a> {
                 known.spec == set.spec && known.size.is_none_or(|size| set.elements.len() <= size as usize)
             })
         };
-        let new_sets: BTreeSet<&str> =
-            desired.sets.iter().filter(|(name, set)| !same_set(name, set)).map(|(name, _)| name.as_str()).collect();
+        let new_sets: BTreeSet<&str> = desired
+            .sets
+            .iter()
+            .filter(|(name, set)| !same_set(name, set))
+            .map(|(name, _)| name.as_str())
+            .collect();
         let same_base = |name: &str, chain: &Chain| {
             observed.chains.get(name).is_some_and(|known| known.base == chain.base && known.accepts)
         };
@@ -123,7 +133,8 @@ impl<'a> Plan<'a> {
             .map(|(name, _)| name.as_str())
             .collect();
         let uses_new_set = |rule: &Vec<Expr>| {
-            rule.iter().any(|expr| matches!(expr, Expr::Lookup { set, .. } if new_sets.contains(set.as_str())))
+            rule.iter()
+                .any(|expr| matches!(expr, Expr::Lookup { set, .. } if new_sets.contains(set.as_str())))
         };
         let same_rules = |chain: &Chain, known: &ObservedChain| {
             known.rules.len() == chain.rules.len()
@@ -133,7 +144,8 @@ impl<'a> Plan<'a> {
             .chains
             .iter()
             .filter(|(name, known)| {
-                !known.rules.is_empty() || desired.chains.get(*name).is_some_and(|chain| !chain.rules.is_empty())
+                !known.rules.is_empty()
+                    || desired.chains.get(*name).is_some_and(|chain| !chain.rules.is_empty())
             })
             .filter(|(name, known)| match desired.chains.get(*name) {
                 Some(chain) => !same_rules(chain, known) || known.rules.iter().any(uses_new_set),

@@ -82,7 +82,9 @@ impl fmt::Display for Op {
             Op::AddSet { name, .. } => write!(f, "add set {name}"),
             Op::DeleteSet(name) => write!(f, "delete set {name}"),
             Op::FlushSet(name) => write!(f, "flush set {name}"),
-            Op::AddElements { set, elements, .. } => write!(f, "add {} elements to set {set}", elements.len()),
+            Op::AddElements { set, elements, .. } => {
+                write!(f, "add {} elements to set {set}", elements.len())
+            }
             Op::DeleteElements { set, elements, .. } => {
                 write!(f, "delete {} elements from set {set}", elements.len())
             }

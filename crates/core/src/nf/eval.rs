@@ -23,7 +23,8 @@ const DEEPEST_JUMP: usize = 16;
 /// Evaluates the base chain of a hook.
 pub fn evaluate(table: &Table, hook: Hook, packet: &Packet) -> Outcome {
     let mut run = Run { table, hook, packet, outcome: Outcome::default() };
-    for (name, _) in table.chains.iter().filter(|(_, chain)| chain.base.is_some_and(|base| base.hook == hook)) {
+    for (name, _) in table.chains.iter().filter(|(_, chain)| chain.base.is_some_and(|base| base.hook == hook))
+    {
         if run.chain(name, 0) == Flow::Drop {
             run.outcome.dropped = true;
             break;
@@ -116,7 +117,9 @@ impl Run<'_> {
     }
 
     fn find(&self, fields: &[RawField], set: &str) -> Lookup<'_> {
-        let (Some(set), Some(key)) = (self.table.sets.get(set), self.key(fields)) else { return Lookup::NoKey };
+        let (Some(set), Some(key)) = (self.table.sets.get(set), self.key(fields)) else {
+            return Lookup::NoKey;
+        };
         set.find(&key, fields).map_or(Lookup::Miss, Lookup::Hit)
     }
 
@@ -132,7 +135,9 @@ impl Run<'_> {
                 RawField::SourcePort => key.port(tuple.source_port),
                 RawField::DestinationPort => key.port(tuple.destination_port),
                 RawField::NfProto => key.byte(super::expr::nfproto(Family::of(tuple.source))),
-                RawField::TcpFlags if tuple.proto == 6 => key.byte(tcp_flags & super::expr::TCP_TRACKED_FLAGS),
+                RawField::TcpFlags if tuple.proto == 6 => {
+                    key.byte(tcp_flags & super::expr::TCP_TRACKED_FLAGS)
+                }
                 RawField::IcmpType if tuple.proto == 1 => key.byte(*icmp_type),
                 RawField::Icmpv6Type if tuple.proto == 58 => key.byte(*icmp_type),
                 RawField::TcpFlags | RawField::IcmpType | RawField::Icmpv6Type => return None,

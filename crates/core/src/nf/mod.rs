@@ -3,8 +3,8 @@
 //! A [`Table`] is what should be in the kernel, or what was read from it; rules are lists of
 //! [`Statement`]s, which [`expr`] lowers to the kernel's expressions and [`text`] writes as nft does.
 
-pub mod expr;
 pub mod eval;
+pub mod expr;
 mod key;
 mod statement;
 pub mod text;

@@ -48,7 +48,9 @@ impl RawField {
     /// The type that a set must have for this field.
     pub fn field_type(self) -> FieldType {
         match self {
-            RawField::SourceAddress(family) | RawField::DestinationAddress(family) => FieldType::address(family),
+            RawField::SourceAddress(family) | RawField::DestinationAddress(family) => {
+                FieldType::address(family)
+            }
             RawField::L4Proto => FieldType::InetProto,
             RawField::SourcePort | RawField::DestinationPort => FieldType::InetService,
             RawField::NfProto => FieldType::NfProto,

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Display, Write};
 
-use super::{Chain, Direction, Element, FieldType, RawField, Rule, Set, Statement, TABLE_NAME, Table, Verdict};
+use super::{
+    Chain, Direction, Element, FieldType, RawField, Rule, Set, Statement, TABLE_NAME, Table, Verdict,
+};
 use crate::net::Family;
 
 impl Display for Table {

@@ -164,7 +164,9 @@ impl Problems {
         for cidr in cidrs {
             match cidr.parse::<IpNet>() {
                 Ok(net) if net.trunc() == net => ranges.push(AddressRange::from(net)),
-                Ok(net) => self.add(path.to_owned(), format!("{cidr:?} has host bits set: write {}", net.trunc())),
+                Ok(net) => {
+                    self.add(path.to_owned(), format!("{cidr:?} has host bits set: write {}", net.trunc()))
+                }
                 Err(_) => self.add(path.to_owned(), format!("{cidr:?} is not a CIDR such as 10.0.0.0/8")),
             }
         }
@@ -199,7 +201,8 @@ fn interface_names(names: &[String]) -> Vec<Arc<str>> {
 }
 
 fn selector(selector: &api::NodeSelector) -> Selector {
-    let labels = selector.match_labels.iter().map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()]));
+    let labels =
+        selector.match_labels.iter().map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()]));
     let expressions = selector.match_expressions.iter().map(|expression| {
         let api::LabelExpression { key, operator, values } = expression.clone();
         match operator {

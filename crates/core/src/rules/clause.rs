@@ -111,11 +111,12 @@ fn own_addresses(facts: &NodeFacts) -> Vec<AddressRange> {
 pub fn localise(rule_set: &RuleSet, facts: &NodeFacts) -> Clauses {
     let mut clauses = system_clauses(facts);
     let mut findings = Vec::new();
-    let flows = || {
-        rule_set.policies().iter().enumerate().flat_map(|(place, policy)| {
-            policy.flows.iter().map(move |flow| (place, policy.as_ref(), flow))
-        })
-    };
+    let flows =
+        || {
+            rule_set.policies().iter().enumerate().flat_map(|(place, policy)| {
+                policy.flows.iter().map(move |flow| (place, policy.as_ref(), flow))
+            })
+        };
     for (_, _, flow) in flows().filter(|(_, _, flow)| flow.action == Action::Track) {
         for clause in flow_clauses(flow, facts, Outcome::Keep) {
             clauses.push(clause.mirrored());
@@ -223,7 +224,12 @@ fn served_addresses(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<AddressRange
         Some(ranges) => ranges.iter().any(|range| range.contains(*address)),
         None => true,
     };
-    facts.addresses.iter().filter(|address| named(address)).map(|address| AddressRange::one(*address)).collect()
+    facts
+        .addresses
+        .iter()
+        .filter(|address| named(address))
+        .map(|address| AddressRange::one(*address))
+        .collect()
 }
 
 /// What there is to say about a bypassed flow.
@@ -236,7 +242,13 @@ fn examine(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |effect, cause, evidence| {
-        findings.push(Finding { policy: policy.name.clone(), flow: flow.name.clone(), effect, cause, evidence });
+        findings.push(Finding {
+            policy: policy.name.clone(),
+            flow: flow.name.clone(),
+            effect,
+            cause,
+            evidence,
+        });
     };
     if clauses.is_empty() {
         let evidence = match &flow.server_addresses {
@@ -247,8 +259,10 @@ fn examine(
     }
     for (proto, ports) in &flow.ports {
         for protected in facts.protected.iter().filter(|protected| protected.protocol == *proto) {
-            let as_server = matches!(flow.role, Role::Server | Role::Peer) && protected.side != ProtectedSide::Remote;
-            let as_client = matches!(flow.role, Role::Client | Role::Peer) && protected.side != ProtectedSide::Local;
+            let as_server =
+                matches!(flow.role, Role::Server | Role::Peer) && protected.side != ProtectedSide::Remote;
+            let as_client =
+                matches!(flow.role, Role::Client | Role::Peer) && protected.side != ProtectedSide::Local;
             if let (true, Some(shared)) = (as_server || as_client, intersect(*ports, protected.ports)) {
                 let evidence = format!("{proto} {shared} is {}", protected.reason);
                 found(Effect::Subtracted, Cause::Hazard(HazardKind::Protected), evidence);

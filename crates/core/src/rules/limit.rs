@@ -12,15 +12,16 @@ pub const COMPENSATION_PRIORITY: i32 = -10;
 
 /// Adds the look-ups of one family to the input and forward chains.
 pub(super) fn write(page: &mut Page<'_>, cells: &ClassCells) -> Result<(), RenderError> {
+    // Only untracked packets are limited. Where that cannot be asked without turning tracking on, nothing is.
+    if !page.facts.tracked.ct_expression_is_free() {
+        return Ok(());
+    }
     for (hook, class) in [(Hook::Input, Class::Own), (Hook::Forward, Class::Forward)] {
         let cells = cells.get(&class).map(Vec::as_slice).unwrap_or_default();
         let lookups = page.writer(Purpose::Limit).write(class, Half::ToServer, cells)?;
         for lookup in lookups {
-            let mut rule = vec![Statement::Family(page.family)];
-            if page.facts.tracked.ct_expression_is_free() {
-                rule.push(Statement::CtUntracked);
-            }
-            rule.extend([Statement::TcpSyn, lookup]);
+            let rule =
+                vec![Statement::Family(page.family), Statement::CtUntracked, Statement::TcpSyn, lookup];
             let base = Some(Base { hook, priority: COMPENSATION_PRIORITY });
             let chain = page.table.chains.entry(hook.nft_name().to_owned());
             chain.or_insert(Chain { base, rules: Vec::new() }).rules.push(Rule(rule));

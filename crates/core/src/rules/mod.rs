@@ -11,4 +11,4 @@ mod writer;
 
 pub use clause::{Class, Clause, Clauses, Outcome, localise};
 pub use render::{RenderError, Rendered, counter_name, render};
-pub use sites::{Interfaces, Half, Site, View, sites};
+pub use sites::{Half, Interfaces, Site, View, sites};

@@ -17,7 +17,8 @@ use crate::facts::NodeFacts;
 use crate::hazard::{Cause, Effect, Finding, HazardKind};
 use crate::net::Family;
 use crate::nf::{
-    Base, Chain, Direction, Element, FieldType, Hook, Key, RawField, Rule, Set, SetSpec, Statement, Table, Verdict,
+    Base, Chain, Direction, Element, FieldType, Hook, Key, RawField, Rule, Set, SetSpec, Statement, Table,
+    Verdict,
 };
 use crate::policy::{Mode, ValidatedPolicy};
 
@@ -36,8 +37,10 @@ const FLAGS_FROM_SERVER: [u8; 1] = [0x12];
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RenderError {
     /// The policies name too much.
-    #[error("the policies need {elements} or more map elements on this node, more than the {MOST_ELEMENTS} it takes: \
-             name ranges of ports and prefixes rather than many single ones, or fewer of them")]
+    #[error(
+        "the policies need {elements} or more map elements on this node, more than the {MOST_ELEMENTS} it takes: \
+             name ranges of ports and prefixes rather than many single ones, or fewer of them"
+    )]
     TooLarge {
         /// How many elements at least.
         elements: usize,
@@ -71,7 +74,11 @@ pub(super) fn limit_chain(policy: &ValidatedPolicy) -> Arc<str> {
 }
 
 /// Renders a rule set for a node. `lease` is how long the kernel keeps the rules without an agent; `None`: for ever.
-pub fn render(rule_set: &RuleSet, facts: &NodeFacts, lease: Option<Duration>) -> Result<Rendered, RenderError> {
+pub fn render(
+    rule_set: &RuleSet,
+    facts: &NodeFacts,
+    lease: Option<Duration>,
+) -> Result<Rendered, RenderError> {
     let localised = localise(rule_set, facts);
     let mut table = Table::default();
     let mut elements = 0;
@@ -161,7 +168,10 @@ impl Page<'_> {
                 Family::Ipv4 => 1,
                 Family::Ipv6 => 58,
             };
-            rules.push(Rule(vec![Statement::L4Proto(number), Statement::Verdict(Verdict::Goto(chain.into()))]));
+            rules.push(Rule(vec![
+                Statement::L4Proto(number),
+                Statement::Verdict(Verdict::Goto(chain.into())),
+            ]));
         }
         for (guard, lookup) in direct {
             rules.push(Rule([guard, vec![Statement::Family(self.family), lookup]].concat()));
@@ -250,7 +260,8 @@ fn family_chain(hook: Hook, family: Family) -> String {
 
 fn byte_set(field: FieldType, values: &[u8]) -> Set {
     let spec = SetSpec { key: vec![field], interval: false, verdicts: false, timeout: false };
-    let elements = values.iter().map(|value| Element { key: Key::EMPTY.byte(*value), end: None, verdict: None });
+    let elements =
+        values.iter().map(|value| Element { key: Key::EMPTY.byte(*value), end: None, verdict: None });
     Set::new(spec, elements.collect())
 }
 
@@ -308,7 +319,8 @@ fn add_policy_chains(table: &mut Table, policy: &ValidatedPolicy, facts: &NodeFa
 /// rule uses.
 fn drop_unreferenced(table: &mut Table) {
     let mut used: BTreeSet<Arc<str>> = BTreeSet::new();
-    let targets = table.sets.values().flat_map(|set| &set.elements).filter_map(|element| element.verdict.as_ref());
+    let targets =
+        table.sets.values().flat_map(|set| &set.elements).filter_map(|element| element.verdict.as_ref());
     used.extend(targets.filter_map(|verdict| verdict.target().cloned()));
     for statement in table.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.0) {
         match statement {

@@ -13,7 +13,10 @@ use super::render::{RenderError, bypass_chain, limit_chain};
 use super::sites::{Half, View};
 use crate::compile::{RuleSet, hex};
 use crate::net::Family;
-use crate::nf::{Chain, Direction, Element, FieldType, Key, RawField, Rule, Set, SetSpec, Statement, Table, Verdict};
+use crate::nf::{
+    Chain, Direction, Element, FieldType, Key, RawField, Rule, Set, SetSpec, Statement, Table, Verdict,
+};
+use crate::policy::Mode;
 
 /// A range of at most so many ports of one address becomes that many exact elements, so that an exact look-up is
 /// often the only one: a second one costs every packet that misses some 130 ns.
@@ -56,7 +59,10 @@ impl Purpose {
                 policy.compensation.icmp_errors.then(|| bypass_chain(policy, half))
             }
             Purpose::Limit => {
-                (policy.compensation.new_connections_per_second > 0).then(|| limit_chain(policy))
+                // Audit changes nothing.
+                let limited =
+                    policy.mode == Mode::Enforce && policy.compensation.new_connections_per_second > 0;
+                limited.then(|| limit_chain(policy))
             }
         }
     }
@@ -157,9 +163,12 @@ impl Writer<'_> {
             }
             self.within_bounds(exact.len() + ranges.len())?;
         }
-        let name = format!("{}-{}{}{}", class.prefix(), half.suffix(), self.family.digit(), self.purpose.suffix());
+        let name =
+            format!("{}-{}{}{}", class.prefix(), half.suffix(), self.family.digit(), self.purpose.suffix());
         let mut lookups = Vec::new();
-        for (name, interval, elements) in [(name.clone(), false, exact), (format!("{name}-ranges"), true, ranges)] {
+        for (name, interval, elements) in
+            [(name.clone(), false, exact), (format!("{name}-ranges"), true, ranges)]
+        {
             if elements.is_empty() {
                 continue;
             }
@@ -215,9 +224,7 @@ impl Writer<'_> {
                             .address(clients.addresses.first_address())
                             .port(clients.ports.first()),
                         end: Some(
-                            Key::EMPTY
-                                .address(clients.addresses.last_address())
-                                .port(clients.ports.last()),
+                            Key::EMPTY.address(clients.addresses.last_address()).port(clients.ports.last()),
                         ),
                         // Goto: a packet that does not fit goes back to the hook's next look-up, never to another
                         // stage.

@@ -56,19 +56,33 @@ fn port_range() -> impl Strategy<Value = PortRange> {
 
 fn prefixes() -> impl Strategy<Value = Vec<AddressRange>> {
     let names = [
-        "10.0.0.0/8", "10.0.0.0/24", "10.0.0.2/32", "10.0.0.0/31", "10.9.0.0/16", "0.0.0.0/0", "127.0.0.0/8",
-        "fd00::/16", "fd00::/64", "fd00::2/128", "fd00:9::/32", "::/0",
+        "10.0.0.0/8",
+        "10.0.0.0/24",
+        "10.0.0.2/32",
+        "10.0.0.0/31",
+        "10.9.0.0/16",
+        "0.0.0.0/0",
+        "127.0.0.0/8",
+        "fd00::/16",
+        "fd00::/64",
+        "fd00::2/128",
+        "fd00:9::/32",
+        "::/0",
     ];
     let one = prop::sample::select(names.to_vec());
     prop::collection::vec(one, 1..4).prop_map(|names| {
-        merge_addresses(names.into_iter().map(|name| AddressRange::from(name.parse::<ipnet::IpNet>().unwrap())).collect())
+        merge_addresses(
+            names.into_iter().map(|name| AddressRange::from(name.parse::<ipnet::IpNet>().unwrap())).collect(),
+        )
     })
 }
 
 fn flow(name: String) -> impl Strategy<Value = ValidatedFlow> {
-    let role = prop::sample::select(vec![Role::Server, Role::Server, Role::Client, Role::Peer, Role::Forward]);
+    let role =
+        prop::sample::select(vec![Role::Server, Role::Server, Role::Client, Role::Peer, Role::Forward]);
     let action = prop::sample::select(vec![Action::NoTrack, Action::NoTrack, Action::NoTrack, Action::Track]);
-    let interfaces = prop::sample::select(vec![vec![], vec![], vec!["nt0"], vec!["nt*"], vec!["lo"], vec!["eth9", "nt0"]]);
+    let interfaces =
+        prop::sample::select(vec![vec![], vec![], vec!["nt0"], vec!["nt*"], vec!["lo"], vec!["eth9", "nt0"]]);
     let ports = prop::collection::vec((proto(), port_range()), 1..4);
     let local = prop::option::weighted(0.3, prop::collection::vec(port_range(), 1..3));
     let peers = prop::option::weighted(0.6, prefixes());
@@ -85,7 +99,10 @@ fn flow(name: String) -> impl Strategy<Value = ValidatedFlow> {
                     .into_iter()
                     .flat_map(|proto| {
                         let own = ports.iter().filter(|(of, _)| *of == proto).map(|(_, range)| *range);
-                        merge_ports(own.collect()).into_iter().map(move |range| (proto, range)).collect::<Vec<_>>()
+                        merge_ports(own.collect())
+                            .into_iter()
+                            .map(move |range| (proto, range))
+                            .collect::<Vec<_>>()
                     })
                     .collect(),
                 peers: if needs_peers { Some(peers.unwrap_or_else(all)) } else { peers },
@@ -124,7 +141,8 @@ fn policy(name: String) -> impl Strategy<Value = ValidatedPolicy> {
 
 /// Up to four policies that share much.
 pub fn policies() -> impl Strategy<Value = Vec<ValidatedPolicy>> {
-    (1usize..5).prop_flat_map(|count| (0..count).map(|number| policy(format!("p{number}"))).collect::<Vec<_>>())
+    (1usize..5)
+        .prop_flat_map(|count| (0..count).map(|number| policy(format!("p{number}"))).collect::<Vec<_>>())
 }
 
 pub fn rule_set(policies: &[ValidatedPolicy]) -> RuleSet {
@@ -136,8 +154,12 @@ pub fn rule_set(policies: &[ValidatedPolicy]) -> RuleSet {
 }
 
 fn tuple(v4: bool) -> impl Strategy<Value = Tuple> {
-    let addresses: Vec<IpAddr> =
-        OWN.iter().chain(&OTHERS).map(|text| address(text)).filter(|address| address.is_ipv4() == v4).collect();
+    let addresses: Vec<IpAddr> = OWN
+        .iter()
+        .chain(&OTHERS)
+        .map(|text| address(text))
+        .filter(|address| address.is_ipv4() == v4)
+        .collect();
     let address = move || prop::sample::select(addresses.clone());
     let port = || prop::sample::select(PORTS.as_slice());
     (address(), address(), proto(), port(), port()).prop_map(
@@ -157,28 +179,35 @@ pub fn packet() -> impl Strategy<Value = Packet> {
     let flags = prop::sample::select(FLAGS.as_slice());
     any::<bool>().prop_flat_map(move |v4| {
         let icmp = prop::option::weighted(0.25, (tuple(v4), 0u8..14));
-        (tuple(v4), flags.clone(), interface.clone(), icmp).prop_map(move |(tuple, flags, interface, icmp)| {
-            // Only what this node sends to itself passes the loopback device.
-            let own = |address: IpAddr| OWN.contains(&address.to_string().as_str());
-            let itself = |tuple: &Tuple| own(tuple.source) && own(tuple.destination);
-            let loopback = itself(&tuple) && icmp.as_ref().is_none_or(|(embedded, _)| itself(embedded));
-            let interface = if loopback { interface } else { "nt0" }.to_owned();
-            match icmp {
-                None => Packet {
-                    tcp_flags: if tuple.proto == 6 { flags } else { 0 },
-                    tuple,
-                    icmp_type: 0,
-                    embedded: None,
-                    interface,
-                },
-                Some((embedded, icmp_type)) => Packet {
-                    tuple: Tuple { proto: if v4 { 1 } else { 58 }, source_port: 0, destination_port: 0, ..tuple },
-                    tcp_flags: 0,
-                    icmp_type,
-                    embedded: Some(embedded),
-                    interface,
-                },
-            }
-        })
+        (tuple(v4), flags.clone(), interface.clone(), icmp).prop_map(
+            move |(tuple, flags, interface, icmp)| {
+                // Only what this node sends to itself passes the loopback device.
+                let own = |address: IpAddr| OWN.contains(&address.to_string().as_str());
+                let itself = |tuple: &Tuple| own(tuple.source) && own(tuple.destination);
+                let loopback = itself(&tuple) && icmp.as_ref().is_none_or(|(embedded, _)| itself(embedded));
+                let interface = if loopback { interface } else { "nt0" }.to_owned();
+                match icmp {
+                    None => Packet {
+                        tcp_flags: if tuple.proto == 6 { flags } else { 0 },
+                        tuple,
+                        icmp_type: 0,
+                        embedded: None,
+                        interface,
+                    },
+                    Some((embedded, icmp_type)) => Packet {
+                        tuple: Tuple {
+                            proto: if v4 { 1 } else { 58 },
+                            source_port: 0,
+                            destination_port: 0,
+                            ..tuple
+                        },
+                        tcp_flags: 0,
+                        icmp_type,
+                        embedded: Some(embedded),
+                        interface,
+                    },
+                }
+            },
+        )
     })
 }

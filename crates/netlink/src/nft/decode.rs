@@ -22,14 +22,19 @@ pub(super) struct TableHeader {
 
 pub(super) fn table(socket: &mut Socket) -> Result<Option<TableHeader>, NftError> {
     let mut found = None;
-    dump(socket, uapi::NFT_MSG_GETTABLE, |_| {}, |message| {
-        let attrs = message.attrs()?;
-        if text(&attrs, uapi::NFTA_TABLE_NAME)? == Some(TABLE_NAME) {
-            let owner = attrs.find(uapi::NFTA_TABLE_OWNER)?.map(|attr| attr.be32()).transpose()?;
-            found = Some(TableHeader { owner: owner.filter(|port| *port != 0) });
-        }
-        Ok(())
-    })?;
+    dump(
+        socket,
+        uapi::NFT_MSG_GETTABLE,
+        |_| {},
+        |message| {
+            let attrs = message.attrs()?;
+            if text(&attrs, uapi::NFTA_TABLE_NAME)? == Some(TABLE_NAME) {
+                let owner = attrs.find(uapi::NFTA_TABLE_OWNER)?.map(|attr| attr.be32()).transpose()?;
+                found = Some(TableHeader { owner: owner.filter(|port| *port != 0) });
+            }
+            Ok(())
+        },
+    )?;
     Ok(found)
 }
 
@@ -38,16 +43,25 @@ pub(super) fn observe(socket: &mut Socket) -> Result<Option<Observed>, NftError>
         return Ok(None);
     }
     let mut observed = Observed::default();
-    dump(socket, uapi::NFT_MSG_GETOBJ, named(uapi::NFTA_OBJ_TABLE), |message| counter(message, &mut observed))?;
+    dump(socket, uapi::NFT_MSG_GETOBJ, named(uapi::NFTA_OBJ_TABLE), |message| {
+        counter(message, &mut observed)
+    })?;
     dump(socket, uapi::NFT_MSG_GETCHAIN, |_| {}, |message| chain(message, &mut observed))?;
-    dump(socket, uapi::NFT_MSG_GETRULE, named(uapi::NFTA_RULE_TABLE), |message| rule(message, &mut observed))?;
+    dump(socket, uapi::NFT_MSG_GETRULE, named(uapi::NFTA_RULE_TABLE), |message| {
+        rule(message, &mut observed)
+    })?;
     dump(socket, uapi::NFT_MSG_GETSET, named(uapi::NFTA_SET_TABLE), |message| set(message, &mut observed))?;
-    dump(socket, uapi::NFT_MSG_GETFLOWTABLE, |_| {}, |message| {
-        if text(&message.attrs()?, uapi::NFTA_SET_TABLE)? == Some(TABLE_NAME) {
-            observed.foreign.push("flowtable".to_owned());
-        }
-        Ok(())
-    })
+    dump(
+        socket,
+        uapi::NFT_MSG_GETFLOWTABLE,
+        |_| {},
+        |message| {
+            if text(&message.attrs()?, uapi::NFTA_SET_TABLE)? == Some(TABLE_NAME) {
+                observed.foreign.push("flowtable".to_owned());
+            }
+            Ok(())
+        },
+    )
     .or_else(without_flowtables)?;
     for (name, set) in &mut observed.sets {
         set.elements = elements(socket, name, &set.spec)?;
@@ -57,7 +71,9 @@ pub(super) fn observe(socket: &mut Socket) -> Result<Option<Observed>, NftError>
 
 pub(super) fn counters(socket: &mut Socket) -> Result<BTreeMap<String, CounterValue>, NftError> {
     let mut observed = Observed::default();
-    dump(socket, uapi::NFT_MSG_GETOBJ, named(uapi::NFTA_OBJ_TABLE), |message| counter(message, &mut observed))?;
+    dump(socket, uapi::NFT_MSG_GETOBJ, named(uapi::NFTA_OBJ_TABLE), |message| {
+        counter(message, &mut observed)
+    })?;
     Ok(observed.counters)
 }
 
@@ -100,7 +116,8 @@ fn inner<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<Attrs<'a>, AttrError> {
 
 fn counter(message: Message<'_>, observed: &mut Observed) -> Result<(), AttrError> {
     let attrs = message.attrs()?;
-    let (Some(TABLE_NAME), Some(name)) = (text(&attrs, uapi::NFTA_OBJ_TABLE)?, text(&attrs, uapi::NFTA_OBJ_NAME)?)
+    let (Some(TABLE_NAME), Some(name)) =
+        (text(&attrs, uapi::NFTA_OBJ_TABLE)?, text(&attrs, uapi::NFTA_OBJ_NAME)?)
     else {
         return Ok(());
     };
@@ -110,7 +127,8 @@ fn counter(message: Message<'_>, observed: &mut Observed) -> Result<(), AttrErro
     }
     let data = inner(&attrs, uapi::NFTA_OBJ_DATA)?;
     let value = |kind| Ok(data.find(kind)?.map(|attr| attr.be64()).transpose()?.unwrap_or_default());
-    let value = CounterValue { packets: value(uapi::NFTA_COUNTER_PACKETS)?, bytes: value(uapi::NFTA_COUNTER_BYTES)? };
+    let value =
+        CounterValue { packets: value(uapi::NFTA_COUNTER_PACKETS)?, bytes: value(uapi::NFTA_COUNTER_BYTES)? };
     observed.counters.insert(name.to_owned(), value);
     Ok(())
 }
@@ -141,7 +159,8 @@ fn chain(message: Message<'_>, observed: &mut Observed) -> Result<(), AttrError>
 
 fn rule(message: Message<'_>, observed: &mut Observed) -> Result<(), AttrError> {
     let attrs = message.attrs()?;
-    let (Some(TABLE_NAME), Some(chain)) = (text(&attrs, uapi::NFTA_RULE_TABLE)?, text(&attrs, uapi::NFTA_RULE_CHAIN)?)
+    let (Some(TABLE_NAME), Some(chain)) =
+        (text(&attrs, uapi::NFTA_RULE_TABLE)?, text(&attrs, uapi::NFTA_RULE_CHAIN)?)
     else {
         return Ok(());
     };
@@ -174,7 +193,9 @@ fn expression(name: &str, data: &Attrs<'_>) -> Result<Option<Expr>, AttrError> {
                 number(data, uapi::NFTA_PAYLOAD_DREG)?,
             );
             match fields {
-                (Some(offset), Some(len), Some(register)) => Some(Expr::Payload { base, offset, len, register }),
+                (Some(offset), Some(len), Some(register)) => {
+                    Some(Expr::Payload { base, offset, len, register })
+                }
                 _ => None,
             }
         }
@@ -199,7 +220,10 @@ fn expression(name: &str, data: &Attrs<'_>) -> Result<Option<Expr>, AttrError> {
             };
             value(data, uapi::NFTA_CMP_DATA)?.map(|data| Expr::Cmp { op, data })
         }
-        "bitwise" if is(uapi::NFTA_BITWISE_SREG, uapi::NFT_REG_1)? && is(uapi::NFTA_BITWISE_DREG, uapi::NFT_REG_1)? => {
+        "bitwise"
+            if is(uapi::NFTA_BITWISE_SREG, uapi::NFT_REG_1)?
+                && is(uapi::NFTA_BITWISE_DREG, uapi::NFT_REG_1)? =>
+        {
             // Operation 0 is mask and xor.
             let masks = number(data, uapi::NFTA_BITWISE_OP)?.is_none_or(|op| op == 0);
             let xor = value(data, uapi::NFTA_BITWISE_XOR)?.unwrap_or_default();
@@ -214,9 +238,13 @@ fn expression(name: &str, data: &Attrs<'_>) -> Result<Option<Expr>, AttrError> {
                 Some(uapi::NFT_REG_VERDICT) => true,
                 Some(_) => return Ok(None),
             };
-            let inverted = number(data, uapi::NFTA_LOOKUP_FLAGS)?.unwrap_or_default() & uapi::NFT_LOOKUP_F_INV != 0;
-            text(data, uapi::NFTA_LOOKUP_SET)?
-                .map(|set| Expr::Lookup { set: set.to_owned(), inverted, verdict_map })
+            let inverted =
+                number(data, uapi::NFTA_LOOKUP_FLAGS)?.unwrap_or_default() & uapi::NFT_LOOKUP_F_INV != 0;
+            text(data, uapi::NFTA_LOOKUP_SET)?.map(|set| Expr::Lookup {
+                set: set.to_owned(),
+                inverted,
+                verdict_map,
+            })
         }
         "immediate" if is(uapi::NFTA_IMMEDIATE_DREG, uapi::NFT_REG_VERDICT)? => {
             verdict(&inner(data, uapi::NFTA_IMMEDIATE_DATA)?)?.map(Expr::Immediate)
@@ -260,7 +288,8 @@ fn verdict(data: &Attrs<'_>) -> Result<Option<Verdict>, AttrError> {
 
 fn set(message: Message<'_>, observed: &mut Observed) -> Result<(), AttrError> {
     let attrs = message.attrs()?;
-    let (Some(TABLE_NAME), Some(name)) = (text(&attrs, uapi::NFTA_SET_TABLE)?, text(&attrs, uapi::NFTA_SET_NAME)?)
+    let (Some(TABLE_NAME), Some(name)) =
+        (text(&attrs, uapi::NFTA_SET_TABLE)?, text(&attrs, uapi::NFTA_SET_NAME)?)
     else {
         return Ok(());
     };
@@ -298,7 +327,7 @@ fn spec(attrs: &Attrs<'_>) -> Result<Option<SetSpec>, AttrError> {
 
 /// Every key that we make. Raw fields are told apart by the userdata.
 fn known_keys() -> Vec<Vec<FieldType>> {
-    use FieldType::{Icmpv6Type, IcmpType, InetProto, InetService, Ipv4Addr, Ipv6Addr, NfProto, TcpFlag};
+    use FieldType::{IcmpType, Icmpv6Type, InetProto, InetService, Ipv4Addr, Ipv6Addr, NfProto, TcpFlag};
     let mut keys = vec![vec![NfProto], vec![TcpFlag], vec![IcmpType], vec![Icmpv6Type]];
     for address in [Ipv4Addr, Ipv6Addr] {
         keys.push(vec![address, InetProto, InetService]);

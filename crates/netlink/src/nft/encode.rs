@@ -52,7 +52,8 @@ pub(super) fn batch(ops: &[Op], flags: u32, generation: u32) -> Result<Encoded, 
 /// program commits first, the kernel applies nothing (`ERESTART`).
 fn with_generation(bytes: &[u8], generation: u32, seq: u32) -> Result<Vec<u8>, AttrError> {
     let len = bytes.first_chunk().map_or(0, |len| u32::from_ne_bytes(*len) as usize);
-    let flags = bytes.get(6..8).and_then(|flags| flags.first_chunk()).map_or(0, |flags| u16::from_ne_bytes(*flags));
+    let flags =
+        bytes.get(6..8).and_then(|flags| flags.first_chunk()).map_or(0, |flags| u16::from_ne_bytes(*flags));
     let mut begin = Buffer::with_capacity(bytes.len() + 8);
     // `res_id` names the subsystem.
     begin.nfnl(uapi::NFNL_MSG_BATCH_BEGIN, flags, seq, 0, uapi::kind(0) >> 8, |message| {
@@ -83,7 +84,13 @@ impl BatchWriter {
         self.ops.push(op.to_string());
     }
 
-    fn raw(&mut self, op: &Op, message: u16, flags: u16, fill: impl FnOnce(&mut Writer<'_>)) -> Result<(), NftError> {
+    fn raw(
+        &mut self,
+        op: &Op,
+        message: u16,
+        flags: u16,
+        fill: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<(), NftError> {
         let raw = Raw { message, flags, body: body(fill)? };
         self.batch.add(&raw, MsgType::Add);
         self.ops.push(op.to_string());
@@ -132,7 +139,8 @@ impl BatchWriter {
                 self.raw(op, uapi::NFT_MSG_DELSETELEM, 0, |message| element_list(message, name))
             }
             Op::AddElements { set, spec, elements, lifetime } => {
-                let timeout = lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
+                let timeout =
+                    lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
                 self.elements(op, (uapi::NFT_MSG_NEWSETELEM, create), (set, spec), elements, timeout)
             }
             Op::DeleteElements { set, spec, elements } => {

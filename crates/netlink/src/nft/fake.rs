@@ -118,7 +118,9 @@ fn add_elements(table: &mut Observed, name: &str, elements: &[Element]) -> Resul
             Some(known) if known.verdict == element.verdict => {}
             // The same key with another verdict.
             Some(_) => return Err(libc::EEXIST),
-            None if set.size.is_some_and(|size| set.elements.len() >= size as usize) => return Err(libc::ENFILE),
+            None if set.size.is_some_and(|size| set.elements.len() >= size as usize) => {
+                return Err(libc::ENFILE);
+            }
             None => set.elements.push(element.clone()),
         }
         set.elements.sort();
@@ -132,8 +134,12 @@ fn expressions(table: &Observed) -> impl Iterator<Item = &Expr> {
 
 fn is_target(table: &Observed, name: &str) -> bool {
     let leads = |verdict: &Verdict| verdict.target().is_some_and(|target| **target == *name);
-    let by_element =
-        table.sets.values().flat_map(|set| &set.elements).filter_map(|element| element.verdict.as_ref()).any(leads);
+    let by_element = table
+        .sets
+        .values()
+        .flat_map(|set| &set.elements)
+        .filter_map(|element| element.verdict.as_ref())
+        .any(leads);
     by_element || expressions(table).any(|expr| matches!(expr, Expr::Immediate(verdict) if leads(verdict)))
 }
 
@@ -141,7 +147,9 @@ fn check_references(table: &Observed, rule: &[Expr]) -> Result<(), i32> {
     let resolved = rule.iter().all(|expr| match expr {
         Expr::Lookup { set, .. } => table.sets.contains_key(set),
         Expr::Counter(name) => table.counters.contains_key(name),
-        Expr::Immediate(verdict) => verdict.target().is_none_or(|target| table.chains.contains_key(&**target)),
+        Expr::Immediate(verdict) => {
+            verdict.target().is_none_or(|target| table.chains.contains_key(&**target))
+        }
         _ => true,
     });
     if resolved { Ok(()) } else { Err(libc::ENOENT) }

@@ -73,6 +73,8 @@ pub struct Nft {
     flags: u32,
     /// Whether this socket has made or adopted the table.
     holds: bool,
+    /// Whether the kernel made this socket the table's owner.
+    owns: bool,
 }
 
 impl Nft {
@@ -82,7 +84,12 @@ impl Nft {
     pub fn open() -> Result<Nft, NftError> {
         let options = Options { receive_buffer: 16 << 20, ..Options::default() };
         let socket = Socket::with_options(options)?;
-        Ok(Nft { socket, flags: uapi::NFT_TABLE_F_OWNER | uapi::NFT_TABLE_F_PERSIST, holds: false })
+        Ok(Nft {
+            socket,
+            flags: uapi::NFT_TABLE_F_OWNER | uapi::NFT_TABLE_F_PERSIST,
+            holds: false,
+            owns: false,
+        })
     }
 
     /// As [`Nft::open`], for a program that ends at once: it owns nothing. An owner's table is left with the flag
@@ -95,12 +102,17 @@ impl Nft {
     pub fn generation(&mut self) -> Result<u32, NftError> {
         let mut generation = 0;
         let kind = uapi::kind(uapi::NFT_MSG_GETGEN);
-        self.socket.request("read the generation of nf_tables", (kind, 0, 0), |_| {}, |message| {
-            if let Some(attr) = message.attrs()?.find(uapi::NFTA_GEN_ID)? {
-                generation = attr.be32()?;
-            }
-            Ok(())
-        })?;
+        self.socket.request(
+            "read the generation of nf_tables",
+            (kind, 0, 0),
+            |_| {},
+            |message| {
+                if let Some(attr) = message.attrs()?.find(uapi::NFTA_GEN_ID)? {
+                    generation = attr.be32()?;
+                }
+                Ok(())
+            },
+        )?;
         Ok(generation)
     }
 
@@ -111,19 +123,20 @@ impl Nft {
 
     /// Whether other programs are kept from changing the table that this socket holds.
     pub fn is_owner(&self) -> bool {
-        self.holds && self.flags & uapi::NFT_TABLE_F_OWNER != 0
+        self.owns
     }
 
-    fn try_commit(&mut self, ops: &[Op]) -> Result<(), NftError> {
+    fn try_commit(&mut self, ops: &[Op], flags: u32) -> Result<(), NftError> {
         let generation = self.generation()?;
-        let batch = encode::batch(ops, self.flags, generation)?;
+        let batch = encode::batch(ops, flags, generation)?;
         let mut refusals: Vec<Refusal> = Vec::new();
         let mut acknowledged = false;
-        let outcome = self.socket.transact("change nf_tables", &batch.bytes, &batch.seqs, |reply| match reply {
-            Reply::Refused(refusal) => refusals.push(refusal),
-            Reply::Ack { .. } => acknowledged = true,
-            Reply::Data(_) => {}
-        });
+        let outcome =
+            self.socket.transact("change nf_tables", &batch.bytes, &batch.seqs, |reply| match reply {
+                Reply::Refused(refusal) => refusals.push(refusal),
+                Reply::Ack { .. } => acknowledged = true,
+                Reply::Data(_) => {}
+            });
         // The first refusal is the cause; those after it follow from it.
         if let Some(refusal) = refusals.into_iter().next() {
             let place = refusal.seq.checked_sub(batch.first_op).map(|place| place as usize);
@@ -136,7 +149,11 @@ impl Nft {
             });
         }
         outcome?;
-        if acknowledged || !batch.acknowledged { Ok(()) } else { Err(NetlinkError::NoBuffer { what: "change nf_tables" }.into()) }
+        if acknowledged || !batch.acknowledged {
+            Ok(())
+        } else {
+            Err(NetlinkError::NoBuffer { what: "change nf_tables" }.into())
+        }
     }
 
     /// The owner's netlink port, where our table has a living owner.
@@ -175,21 +192,28 @@ impl Netfilter for Nft {
                 ops.insert(0, Op::AddTable);
             }
         }
+        let mut flags = self.flags;
         for _ in 0..MOST_COMMITS {
-            match self.try_commit(&ops) {
+            match self.try_commit(&ops, flags) {
                 Ok(()) => {
+                    if ops.contains(&Op::AddTable) {
+                        self.owns = flags & uapi::NFT_TABLE_F_OWNER != 0;
+                    }
                     self.holds = !removes;
+                    self.owns &= self.holds;
                     return Ok(());
                 }
                 // Another program committed between our read and our write: the transaction names what it
                 // changes, so it is either still right or refused.
                 Err(NftError::Netlink(NetlinkError::Restart { .. })) => continue,
                 Err(NftError::Refused { op, source })
-                    if source.errno() == Some(libc::EOPNOTSUPP) && self.flags != 0 && !self.holds =>
+                    if source.errno() == Some(libc::EOPNOTSUPP)
+                        && flags != 0
+                        && ops.contains(&Op::AddTable) =>
                 {
                     // A kernel below 6.9, or a table that was made without an owner.
-                    tracing::debug!(%op, "nf_tables without table owners");
-                    self.flags = 0;
+                    tracing::debug!(%op, "the table cannot be owned");
+                    flags = 0;
                 }
                 Err(error @ NftError::Refused { source: NetlinkError::PermissionDenied { .. }, .. }) => {
                     return Err(match self.owner() {
