@@ -41,3 +41,4 @@ demo: tools ## see the main job work on real traffic, without a cluster
 bench: tools ## ratios against the peers, on the real kernel
 	cargo build --locked --release --package notrack-agent --package kubectl-notrack --package notrack-bench
 	target/release/notrack-bench $(BENCH_ARGS)
+	cargo bench --locked --package notrack-core
