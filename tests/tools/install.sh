@@ -29,6 +29,7 @@ lacks conntrack command -v conntrack
 lacks ethtool command -v ethtool
 lacks tcpdump command -v tcpdump
 lacks jq command -v jq
+lacks python3 command -v python3
 lacks nginx-light command -v nginx
 lacks wrk command -v wrk
 lacks unbound command -v unbound

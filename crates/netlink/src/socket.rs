@@ -211,7 +211,8 @@ impl Socket {
 
     /// Throws away what earlier exchanges left in the queue; see the module's text.
     fn discard_stale(&mut self) {
-        while !matches!(self.receive(MsgFlags::MSG_DONTWAIT), Err(Errno::EAGAIN)) {}
+        // ENOBUFS and EMSGSIZE tell of messages that are of no interest any more; anything else ends it.
+        while matches!(self.receive(MsgFlags::MSG_DONTWAIT), Ok(_) | Err(Errno::ENOBUFS | Errno::EMSGSIZE)) {}
     }
 }
 

@@ -6,6 +6,7 @@
 mod conntrack {
     mod delete;
     mod filter;
+    mod socket;
     mod support;
     mod table;
     mod tracking;

@@ -1,6 +1,7 @@
 //! From entries to groups: pure, and in bounded memory.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use clap::ValueEnum;
@@ -96,7 +97,7 @@ impl fmt::Display for State {
 }
 
 /// What the entries of a group have in common; what does not count is left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// IP protocol number.
     pub protocol: Option<u8>,
@@ -108,6 +109,24 @@ pub struct Key {
     pub peer: Option<IpAddr>,
     /// Destination of the first packet, before translation.
     pub destination: Option<IpAddr>,
+}
+
+/// Without the words that the derived form spends on what is left out; it is what a reading does most.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let protocol = u64::from(self.protocol.unwrap_or(0));
+        let port = u64::from(self.port.unwrap_or(0));
+        hasher.write_u64(protocol << 16 | port);
+        if let Some(state) = self.state {
+            state.hash(hasher);
+        }
+        for address in [self.peer, self.destination].into_iter().flatten() {
+            match address {
+                IpAddr::V4(address) => hasher.write_u32(address.to_bits()),
+                IpAddr::V6(address) => hasher.write_u128(address.to_bits()),
+            }
+        }
+    }
 }
 
 /// The entries of a group.

@@ -1,7 +1,8 @@
 //! The table's own figures.
 
-use anyhow::{Context, Result};
+use anyhow::{Error, Result};
 use notrack_netlink::conntrack::{Conntrack, CpuStats, Stats, sysctl};
+use notrack_netlink::socket::NetlinkError;
 
 /// What the kernel tells without a look at the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,7 @@ impl Figures {
     /// Reads them; some 50 us.
     pub fn read(table: &mut Conntrack) -> Result<Self> {
         Ok(Self {
-            stats: table.stats().context(HINT)?,
+            stats: table.stats().map_err(explain)?,
             counters: table.cpu_stats()?,
             buckets: sysctl::read(sysctl::BUCKETS).ok(),
         })
@@ -31,6 +32,14 @@ impl Figures {
     }
 }
 
-/// What to do when the first question is refused.
-const HINT: &str = "cannot read this machine's connection table (try sudo, run it on the node itself, and see \
-                    that nf_conntrack_netlink is loaded)";
+/// Says what to do where the kernel refuses the first question.
+fn explain(error: NetlinkError) -> Error {
+    match &error {
+        // What nfnetlink answers for a subsystem that is not there.
+        NetlinkError::Kernel { errno: EINVAL, .. } => Error::from(error)
+            .context("this kernel shows no connection table: load the module nf_conntrack_netlink"),
+        _ => error.into(),
+    }
+}
+
+const EINVAL: i32 = 22;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::ValueEnum;
 use notrack_netlink::conntrack::{Conntrack, Filter, TupleFilter};
+use notrack_netlink::tracking::{Tracked, tracking};
 
 mod aggregate;
 mod app;
@@ -22,16 +23,21 @@ mod view;
 use aggregate::{Aggregate, By, Groups, Sort};
 use figures::Figures;
 
-/// See who is in the connection table of this machine, as far as its network namespace goes.
-///
-/// On a terminal it shows a live view, else one reading. It needs root, or CAP_NET_ADMIN: on a Kubernetes
-/// node run it there, or in a pod of the host network that has the capability. Reading all entries costs
-/// the kernel some microseconds for each, and slows new connections down meanwhile; --protocol together
-/// with --port or --peer has the kernel leave the others out.
-///
-/// NAT counts the entries that are translated: their traffic cannot be bypassed. KEPT counts those that a
-/// helper, a mark or a label keeps tracked.
+const HELP: &str = "\
+On a terminal top shows a live view, else one reading.
+
+It sees the network namespace that it runs in, and needs root or CAP_NET_ADMIN there: run it on the node \
+itself, or in a pod of the host network that has the capability.
+
+NAT counts the entries that are translated: their traffic cannot be bypassed. KEPT counts those that a \
+helper, a mark or a label keeps tracked.
+
+Reading all entries costs the kernel some microseconds for each, and slows new connections down meanwhile. \
+With --protocol and --port, or with an IPv4 --peer, the kernel leaves the others out.";
+
+/// Arguments of `top`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = HELP)]
 pub struct Args {
     /// Group entries by this; without it one reading shows every grouping, the live view starts with ports.
     #[arg(long, value_enum)]
@@ -109,6 +115,9 @@ fn once(args: &Args, table: &mut Conntrack, figures: &Figures) -> Result<String>
     let wanted = args.by.map_or_else(|| By::ALL.to_vec(), |by| vec![by]);
     let mut aggregate = Aggregate::new(&wanted);
     table.dump(&args.filter(), |entry| aggregate.add(entry))?;
+    if figures.stats.entries == 0 && args.output != Output::Json && nothing_tracks() {
+        return Ok(output::figures(figures, args.output == Output::Wide) + "\n" + OFF + "\n");
+    }
     let groups = wanted.iter().filter_map(|by| aggregate.largest(*by, args.number, args.sort));
     render(args.output, figures, &aggregate, &groups.collect::<Vec<_>>())
 }
@@ -131,6 +140,13 @@ fn render(form: Output, figures: &Figures, aggregate: &Aggregate, groups: &[Grou
 }
 
 const NOTHING: &str = "No entries found.";
+const OFF: &str = "No entries: nothing in this network namespace tracks connections.";
+
+/// Whether an empty table is no wonder.
+fn nothing_tracks() -> bool {
+    // Every table counts here, our own as well: no table has an empty name.
+    tracking("").is_ok_and(|found| found.v4 == Tracked::No && found.v6 == Tracked::No)
+}
 
 /// Writes to standard output; a reader that has seen enough, such as `head`, is no error.
 fn print(text: &str) -> Result<()> {

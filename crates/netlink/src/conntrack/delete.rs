@@ -23,7 +23,7 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// Some 50,000 a second.
+    /// Some 40,000 a second.
     fn default() -> Self {
         Self { batch: 256, pause: Duration::from_millis(5) }
     }

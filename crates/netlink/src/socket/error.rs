@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use thiserror::Error;
 
+use super::RECEIVE_LEN;
 use crate::attr::AttrError;
 
 /// `ERESTART` reaches user space only through netlink, and is in no libc's table.
@@ -43,7 +44,7 @@ pub enum NetlinkError {
     MessageTooLarge {
         /// The operation.
         what: &'static str,
-        /// Bytes that were to be sent; 0 where it was the answer that did not fit.
+        /// Bytes that were to be sent.
         len: usize,
     },
     /// The kernel refused.
@@ -98,7 +99,10 @@ impl NetlinkError {
             Errno::EAGAIN => Self::Timeout { what },
             Errno::ENOBUFS => Self::NoBuffer { what },
             // Set by `Socket::receive` where the kernel cut a message.
-            Errno::EMSGSIZE => Self::MessageTooLarge { what, len: 0 },
+            Errno::EMSGSIZE => Self::Malformed {
+                what,
+                source: AttrError::Truncated { what: "datagram", need: RECEIVE_LEN + 1, have: RECEIVE_LEN },
+            },
             other => Self::system(what, other),
         }
     }
