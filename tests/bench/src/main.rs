@@ -1,52 +1,89 @@
-//! trial
-#![allow(missing_docs)]
+//! `make bench`: what bypassing costs, beside its peers on the same kernel and in the same run.
+//!
+//! Only ratios mean anything: each is of two figures measured in the same rounds, in an order that
+//! a printed seed shuffles, in CPU time wherever others may use the machine too.
+
 mod bpf;
+mod control;
+mod hosts;
+mod ours;
+mod packets;
 mod program;
+mod report;
 mod source;
-use source::*;
-fn main() -> anyhow::Result<()> {
-    for (name, rules) in [
-        ("none", ""),
-        (
-            "tracked",
-            "table inet t { chain i { type filter hook input priority 0; ct state established,related accept; accept; }\n}",
-        ),
-        (
-            "notrack",
-            "table inet t { chain p { type filter hook prerouting priority -300; notrack; }\nchain i { type filter hook input priority 0; ct state established,related accept; accept; }\n}",
-        ),
-    ] {
-        let host = notrack_lab::Namespace::new("b")?;
-        let source = Source::new(&host)?;
-        host.nft(rules)?;
-        for t in Traffic::ALL {
-            if !rules.is_empty() {
-                let _ = host.command("conntrack").arg("-F").output();
-            }
-            source.send(t, if t == Traffic::ManyFlows { 200_000 } else { 20_000 })?;
-            if t == Traffic::NewFlows {
-                let _ = host.command("conntrack").arg("-F").output();
-            }
-            let v: Vec<f64> = (0..5)
-                .map(|_| {
-                    if t == Traffic::NewFlows {
-                        let _ = host.command("conntrack").arg("-F").output();
-                    }
-                    source.send(t, 200_000)
-                })
-                .collect::<Result<_, _>>()?;
-            println!(
-                "{name:10} {:10} {:.0?} count {}",
-                t.name(),
-                v,
-                host.sysctl("net.netfilter.nf_conntrack_count")?
-            );
+mod stats;
+mod top;
+
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use clap::Parser;
+use notrack_lab::{require_root, require_tools};
+use serde_json::json;
+
+const TOOLS: &[&str] = &["awk", "conntrack", "ip", "iptables-legacy-restore", "nft", "sort"];
+
+/// Measures on the real kernel, in network namespaces of its own.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Three rounds: to see that it works, not to judge by.
+    #[arg(long)]
+    quick: bool,
+    /// How many rounds.
+    #[arg(long, default_value_t = 11)]
+    rounds: usize,
+    /// Repeats the order of an earlier run.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print the result as JSON; the progress stays on standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
         }
-        println!("{}", host.ip("-s link show eth0")?);
-        let o = notrack_lab::run_ok(
-            host.command("sh").args(["-c", "cat /proc/net/snmp | grep -E '^(Ip|Udp):'"]),
-        )?;
-        println!("{o}");
     }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    require_root()?;
+    require_tools(TOOLS)?;
+    let rounds = if arguments.quick { 3 } else { arguments.rounds.max(1) };
+    let seed = match arguments.seed {
+        Some(seed) => seed,
+        None => u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()),
+    };
+    let started = Instant::now();
+    let say = |what: &str| eprintln!("{:>4.0} s  {what}", started.elapsed().as_secs_f64());
+
+    let costs = packets::measure(rounds, seed, say)?;
+    let mut findings = costs.findings();
+    say("packets: new flows at a full table");
+    findings.extend(packets::lost_when_full()?);
+    say("control: loading 100,000 keys");
+    findings.extend(control::loading(rounds)?);
+    say("control: one policy changed among 1,000");
+    findings.extend(control::changing(if arguments.quick { 100 } else { 1000 })?);
+    say("top: a table of 200,000 entries");
+    findings.extend(top::talkers(rounds)?);
+
+    if arguments.json {
+        let findings: Vec<_> = findings.iter().map(report::Finding::to_json).collect();
+        println!("{:#}", json!({ "seed": seed, "rounds": rounds, "findings": findings }));
+        return Ok(());
+    }
+    println!("\n{rounds} rounds, order by --seed {seed}; medians, ± half of the middle half's width\n");
+    println!("{}\n", costs.lines().join("\n"));
+    for finding in &findings {
+        println!("{}", finding.line());
+    }
+    let short = findings.iter().filter(|finding| finding.holds() == Some(false)).count();
+    println!("\n{} figures, {short} of them fall short of their aim", findings.len());
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use notrack_core::compile::compile;
-use notrack_core::diff::{Transaction, diff};
+use notrack_core::diff::diff;
 use notrack_core::facts::{NodeFacts, Tracked};
 use notrack_core::index::Index;
 use notrack_core::net::PortRange;
@@ -116,11 +116,6 @@ pub fn open(host: &Namespace) -> Result<Nft> {
 /// A policy of one port.
 pub fn one_port(name: &str, port: u16) -> Result<ValidatedPolicy> {
     policy(name, &[server("one", &[ports(port, port)])])
-}
-
-/// The transaction from one table of ours to another.
-pub fn change(from: &Table, to: &Table) -> Transaction {
-    todo!()
 }
 
 fn facts(addresses: impl Iterator<Item = IpAddr>) -> NodeFacts {

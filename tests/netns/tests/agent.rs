@@ -185,6 +185,32 @@ fn status_metrics_and_readiness_are_served() {
 }
 
 #[test]
+fn an_idle_agent_applies_nothing() {
+    let host = tracking_host("idle");
+    let policies = Policies::of(&server("web", "TCP", "80")).unwrap();
+    let agent = Live::start(&host, &policies, &[]).unwrap();
+    let reported = || agent.status().unwrap()["node"]["reportedAt"].as_str().unwrap().to_owned();
+    let applies = || {
+        let metrics = agent.get("/metrics").unwrap().1;
+        let of_ok = r#"notrack_applies_total{result="ok"} "#;
+        metrics.lines().find_map(|line| line.strip_prefix(of_ok)).unwrap().parse::<u64>().unwrap()
+    };
+    let next_report = || {
+        let before = reported();
+        wait_until("the next report", PATIENCE, || reported() != before).unwrap();
+    };
+    // The first steps adopt the table and renew its lease, which is a commit and is looked at once more.
+    for _ in 0..3 {
+        next_report();
+    }
+    let before = applies();
+    for _ in 0..4 {
+        next_report();
+    }
+    assert_eq!(applies(), before, "reading the folder must not be taken for a change of it");
+}
+
+#[test]
 fn open_flows_of_a_new_policy_leave_the_table_and_live_on() {
     let pair = Pair::new().unwrap();
     track(&pair.node).unwrap();
