@@ -43,20 +43,21 @@ pub struct Tracking {
 /// Finds out whether the calling thread's namespace tracks. Everything in the nftables table
 /// `inet <own_table>` is left out: our own rules must not be the reason to add more of them.
 ///
-/// It reads all nftables rules, sets and objects and the legacy iptables rules; only where those prove
-/// nothing, and the kernel cannot list its hooks, the connection table too. For start-up and for changes of
-/// the ruleset, not for every second.
+/// It reads the legacy iptables rules and the nftables objects, sets and rules, some 10 us each, until there is
+/// evidence for both families; only where there is none, and the kernel cannot list its hooks, the
+/// connection table too. For start-up and for changes of the rules (those of the legacy iptables change no
+/// generation of nftables), not for every second.
 ///
 /// # Errors
 /// When the kernel refuses to show nftables or the connection table (CAP_NET_ADMIN).
 pub fn tracking(own_table: &str) -> Result<Tracking, NetlinkError> {
-    let mut socket = Socket::open()?;
     let mut findings = Findings::default();
-    nft::scan(&mut socket, own_table, &mut findings)?;
     legacy::scan(&mut findings);
+    nft::scan(own_table, &mut findings)?;
     if has_ipvs_services() {
         findings.incomplete(Families::Both);
     }
+    let mut socket = Socket::open()?;
     Ok(Tracking {
         v4: conclude(&mut socket, &findings, Family::V4)?,
         v6: conclude(&mut socket, &findings, Family::V6)?,

@@ -59,9 +59,7 @@ impl Finding {
             Some(true) => "✔",
             Some(false) => "falls short",
         };
-        format!("{what:<62} {value:>8.digits$} {unit:<3} {spread:<6} {aim:<10} {mark}")
-            .trim_end()
-            .to_owned()
+        format!("{what:<62} {value:>8.digits$} {unit:<3} {spread:<6} {aim:<10} {mark}").trim_end().to_owned()
     }
 
     /// For machines.

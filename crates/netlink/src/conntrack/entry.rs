@@ -88,7 +88,8 @@ pub struct Entry {
     /// Connection mark; 0 means none.
     pub mark: u32,
     /// Tells this entry from a later one of the same tuple, unless that one lies in the same memory: it is a
-    /// hash of place and tuple (`nf_ct_get_id`), and the kernel likes to reuse a place at once.
+    /// hash of place and tuple (`nf_ct_get_id`), and the kernel likes to reuse a place at once. It is not
+    /// unique in the table.
     pub id: u32,
     /// Zone.
     pub zone: Zone,

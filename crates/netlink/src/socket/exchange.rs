@@ -1,6 +1,6 @@
 //! Whole exchanges: a request and its answer, a dump, a batch.
 
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
@@ -43,6 +43,32 @@ impl Socket {
         request: &[u8],
         mut each: impl FnMut(Message<'_>) -> Result<(), AttrError>,
     ) -> Result<(), NetlinkError> {
+        self.exchange(what, request, |message| each(message).map(ControlFlow::Continue))
+    }
+
+    /// As [`Socket::request`] for a dump, until `each` has seen enough. The kernel dumps as it is read, and
+    /// what is left of this dump ends with the socket: hence it is used up.
+    ///
+    /// # Errors
+    /// As [`Socket::ask`].
+    pub fn search(
+        mut self,
+        what: &'static str,
+        (kind, family): (u16, u8),
+        each: impl FnMut(Message<'_>) -> Result<ControlFlow<()>, AttrError>,
+    ) -> Result<(), NetlinkError> {
+        let mut message = Buffer::with_capacity(32);
+        message.nfnl(kind, flags::REQUEST | flags::DUMP, self.next_seq(), family, 0, |_| {});
+        let message = message.finish().map_err(|source| NetlinkError::Malformed { what, source })?;
+        self.exchange(what, &message, each)
+    }
+
+    fn exchange(
+        &mut self,
+        what: &'static str,
+        request: &[u8],
+        mut each: impl FnMut(Message<'_>) -> Result<ControlFlow<()>, AttrError>,
+    ) -> Result<(), NetlinkError> {
         let header = Messages::new(request)
             .next()
             .unwrap_or(Err(AttrError::Truncated { what: "message", need: HEADER_LEN, have: 0 }))
@@ -66,8 +92,8 @@ impl Socket {
                 }
                 Ok(len) => {
                     let datagram = &self.buffer[self.start..self.start + len];
-                    let end = read_answer(what, datagram, (header.seq, self.port), &mut outcome, &mut each)?;
-                    if end {
+                    let ids = (header.seq, self.port);
+                    if read_answer(what, datagram, ids, &mut outcome, &mut each)?.is_break() {
                         return outcome;
                     }
                 }
@@ -81,7 +107,7 @@ impl Socket {
     ///
     /// # Errors
     /// [`NetlinkError::NoBuffer`] when answers were lost: the batch may have been applied. Refusals are not
-    /// errors here: one message's may be expected ([`Refusal::into_error`]).
+    /// errors here: one message's may be expected ([`super::Refusal::into_error`]).
     pub fn transact(
         &mut self,
         what: &'static str,
@@ -107,14 +133,14 @@ impl Socket {
     }
 }
 
-/// Reads one datagram of an answer. Gives whether the answer ended with it.
+/// Reads one datagram of an answer. It breaks where the answer ends, or `each` has seen enough.
 pub(super) fn read_answer(
     what: &'static str,
     datagram: &[u8],
     (seq, port): (u32, u32),
     outcome: &mut Result<(), NetlinkError>,
-    each: &mut impl FnMut(Message<'_>) -> Result<(), AttrError>,
-) -> Result<bool, NetlinkError> {
+    each: &mut impl FnMut(Message<'_>) -> Result<ControlFlow<()>, AttrError>,
+) -> Result<ControlFlow<()>, NetlinkError> {
     let malformed = |source| NetlinkError::Malformed { what, source };
     for message in Messages::new(datagram) {
         let message = message.map_err(malformed)?;
@@ -125,16 +151,20 @@ pub(super) fn read_answer(
             keep_first(outcome, NetlinkError::Interrupted { what });
         }
         match Reply::parse(message).map_err(malformed)? {
-            Reply::Data(message) if outcome.is_ok() => *outcome = each(message).map_err(malformed),
+            Reply::Data(message) if outcome.is_ok() => match each(message) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
+                Err(source) => *outcome = Err(malformed(source)),
+            },
             Reply::Data(_) => {}
-            Reply::Ack { .. } => return Ok(true),
+            Reply::Ack { .. } => return Ok(ControlFlow::Break(())),
             Reply::Refused(refusal) => {
                 keep_first(outcome, refusal.into_error(what));
-                return Ok(true);
+                return Ok(ControlFlow::Break(()));
             }
         }
     }
-    Ok(false)
+    Ok(ControlFlow::Continue(()))
 }
 
 fn keep_first(outcome: &mut Result<(), NetlinkError>, error: NetlinkError) {

@@ -1,3 +1,5 @@
+use std::ops::ControlFlow;
+
 use super::exchange::read_answer;
 use super::*;
 use crate::attr::{Buffer, Message, Messages, nfnl_type};
@@ -79,9 +81,10 @@ fn an_inconsistent_dump_is_reported_and_read_to_its_end() {
     let end = end.finish().unwrap();
 
     let mut outcome = Ok(());
-    let mut each = |_: Message<'_>| panic!("nothing is handed over once the dump is inconsistent");
-    assert_eq!(read_answer("read", &more, (5, 0), &mut outcome, &mut each), Ok(false));
-    assert_eq!(read_answer("read", &end, (5, 0), &mut outcome, &mut each), Ok(true));
+    let mut each =
+        |_: Message<'_>| -> Result<_, _> { panic!("nothing is handed over once the dump is inconsistent") };
+    assert_eq!(read_answer("read", &more, (5, 0), &mut outcome, &mut each), Ok(ControlFlow::Continue(())));
+    assert_eq!(read_answer("read", &end, (5, 0), &mut outcome, &mut each), Ok(ControlFlow::Break(())));
     assert_eq!(outcome, Err(NetlinkError::Interrupted { what: "read" }));
 }
 
@@ -91,7 +94,7 @@ fn an_answer_to_another_request_is_refused() {
     buffer.nfnl(nfnl_type(10, 0), 0, 5, 2, 0, |_| {});
     let bytes = buffer.finish().unwrap();
     let mut outcome = Ok(());
-    let read = read_answer("read", &bytes, (6, 0), &mut outcome, &mut |_| Ok(()));
+    let read = read_answer("read", &bytes, (6, 0), &mut outcome, &mut |_| Ok(ControlFlow::Continue(())));
     assert_eq!(read, Err(NetlinkError::Sequence { what: "read", seq: 5 }));
 }
 

@@ -67,6 +67,11 @@ impl Findings {
         }
     }
 
+    /// Whether nothing more can change the conclusion.
+    pub(super) const fn is_conclusive(&self) -> bool {
+        self.v4.foreign.is_some() && self.v6.foreign.is_some()
+    }
+
     pub(super) fn own(&mut self, families: Families) {
         self.each(families).for_each(|found| found.own = true);
     }

@@ -1,9 +1,11 @@
 //! Users of tracking among the rules, sets and objects of nftables; iptables-nft's rules are among them.
 
+use std::ops::ControlFlow;
+
 use super::findings::{Families, Findings};
 use super::users;
 use crate::attr::{Attr, AttrError, Attrs, Message, nfnl_type};
-use crate::socket::{NetlinkError, Socket, flags};
+use crate::socket::{NetlinkError, Socket};
 
 const NFNL_SUBSYS_NFTABLES: u8 = 10;
 const NFT_MSG_GETRULE: u8 = 7;
@@ -34,37 +36,35 @@ const DEPTH: u8 = 2;
 
 type Read = fn(Attrs<'_>) -> Result<Option<String>, AttrError>;
 
-/// Looks through everything in nftables.
-pub(super) fn scan(
-    socket: &mut Socket,
-    own_table: &str,
-    findings: &mut Findings,
-) -> Result<(), NetlinkError> {
+/// Looks through everything in nftables, until there is evidence for both families. A rule costs some 10 us.
+pub(super) fn scan(own_table: &str, findings: &mut Findings) -> Result<(), NetlinkError> {
     for (message, read) in
-        [(NFT_MSG_GETRULE, rule as Read), (NFT_MSG_GETSET, set as Read), (NFT_MSG_GETOBJ, object as Read)]
+        [(NFT_MSG_GETOBJ, object as Read), (NFT_MSG_GETSET, set as Read), (NFT_MSG_GETRULE, rule as Read)]
     {
-        for attempt in 1.. {
-            let asked = socket.request(
-                "look for users of connection tracking in nftables",
-                (nfnl_type(NFNL_SUBSYS_NFTABLES, message), flags::DUMP, libc::AF_UNSPEC as u8),
-                |_| {},
-                |message| note(&message, read, own_table, findings),
-            );
-            match asked {
-                // This kernel has no nf_tables.
-                Err(NetlinkError::Kernel { errno: libc::EINVAL | libc::EOPNOTSUPP, .. }) => break,
-                Err(error) if error.is_transient() && attempt < TRIES => {}
-                Err(error) if error.is_transient() => {
-                    findings.incomplete(Families::Both);
-                    break;
-                }
-                other => {
-                    other?;
-                    break;
-                }
-            }
+        search(message, read, own_table, findings)?;
+    }
+    Ok(())
+}
+
+fn search(message: u8, read: Read, own_table: &str, findings: &mut Findings) -> Result<(), NetlinkError> {
+    let what = "look for users of connection tracking in nftables";
+    let all_families = (nfnl_type(NFNL_SUBSYS_NFTABLES, message), libc::AF_UNSPEC as u8);
+    for _ in 0..TRIES {
+        if findings.is_conclusive() {
+            return Ok(());
+        }
+        let searched = Socket::open()?.search(what, all_families, |message| {
+            note(&message, read, own_table, findings)?;
+            Ok(if findings.is_conclusive() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        match searched {
+            // This kernel has no nf_tables.
+            Err(NetlinkError::Kernel { errno: libc::EINVAL | libc::EOPNOTSUPP, .. }) => return Ok(()),
+            Err(error) if error.is_transient() => {}
+            other => return other,
         }
     }
+    findings.incomplete(Families::Both);
     Ok(())
 }
 
