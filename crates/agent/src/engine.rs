@@ -17,6 +17,8 @@ use thiserror::Error;
 
 use crate::{facts, listeners};
 
+/// How often it is looked up at least who tracks.
+const TRACKING_LOOKUP: Duration = Duration::from_secs(60);
 /// How often sshd's ports are looked up.
 const SSH_LOOKUP: Duration = Duration::from_secs(30);
 
@@ -90,8 +92,8 @@ pub struct Settings {
 pub struct Engine {
     nft: Nft,
     settings: Settings,
-    /// Whether the node tracks, as of a generation of the ruleset.
-    tracked: Option<(u32, Tracked)>,
+    /// Whether the node tracks, as of a generation of the ruleset and a moment.
+    tracked: Option<(u32, Instant, Tracked)>,
     /// Where sshd listens, and when that was looked up.
     ssh: Option<(Instant, BTreeSet<u16>)>,
     /// The generation at which what is programmed was last seen in the kernel.
@@ -120,18 +122,20 @@ impl Engine {
         ports
     }
 
-    /// Who tracks depends on the ruleset: asked again only when that has changed.
+    /// Who tracks depends on the ruleset: asked again when that has changed, and now and then, because legacy
+    /// iptables rules change without a new generation of nf_tables.
     fn tracked(&mut self) -> Result<Tracked, EngineError> {
         let generation = self.nft.generation()?;
-        if let Some((known, tracked)) = self.tracked
+        if let Some((known, since, tracked)) = self.tracked
             && known == generation
+            && since.elapsed() < TRACKING_LOOKUP
         {
             return Ok(tracked);
         }
         let found = tracking(TABLE_NAME)?;
         let yes = |family: &tracking::Tracked| matches!(family, tracking::Tracked::Yes(_));
         let tracked = Tracked { ipv4: yes(&found.v4), ipv6: yes(&found.v6) };
-        self.tracked = Some((generation, tracked));
+        self.tracked = Some((generation, Instant::now(), tracked));
         Ok(tracked)
     }
 

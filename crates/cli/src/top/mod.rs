@@ -1,6 +1,6 @@
 //! `top`: who is in the connection table of this machine.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ pub fn run(args: Args) -> Result<()> {
     let figures = Figures::read(&mut table)?;
     if args.once || args.output == Output::Json || !io::stdout().is_terminal() {
         let text = once(&args, &mut table, &figures)?;
-        return print(&text);
+        return crate::stdout::print(&text);
     }
     live::run(&args, table, figures)
 }
@@ -146,14 +146,6 @@ const OFF: &str = "No entries: nothing in this network namespace tracks connecti
 fn nothing_tracks() -> bool {
     // Every table counts here, our own as well: no table has an empty name.
     tracking("").is_ok_and(|found| found.v4 == Tracked::No && found.v6 == Tracked::No)
-}
-
-/// Writes to standard output; a reader that has seen enough, such as `head`, is no error.
-fn print(text: &str) -> Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
 }
 
 fn protocol(text: &str) -> Result<u8, String> {
