@@ -29,7 +29,7 @@ const RANGES_A_FLOW: usize = 32;
 const KEYS_OF_ONE_ADDRESS: usize = 10_000;
 
 /// Policies of role Server, as many as told, that share so many keys of address and port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size {
     pub keys: usize,
     pub policies: usize,
@@ -45,8 +45,9 @@ pub struct Ours {
 impl Ours {
     /// Policies whose ports are counted up from `first`.
     pub fn new(size: Size, first: u16) -> Result<Self> {
-        let count = if size.keys > KEYS_OF_ONE_ADDRESS { 4 } else { 1 };
-        let address = |number| IpAddr::from(Ipv4Addr::from(u32::from(HOST) + number));
+        let count: u32 = if size.keys > KEYS_OF_ONE_ADDRESS { 4 } else { 1 };
+        // Not neighbours: those would become one range.
+        let address = |number: u32| IpAddr::from(Ipv4Addr::from(u32::from(HOST) + 2 * number));
         let mut ours = Self { index: Index::default(), facts: facts((0..count).map(address)) };
         let mut next = usize::from(first);
         for number in 0..size.policies {
@@ -66,6 +67,13 @@ impl Ours {
                 .collect();
             ours.index.apply(policy(&format!("policy-{number}"), &flows)?);
         }
+        Ok(ours)
+    }
+
+    /// As [`Self::new`], and a range that is too long to become exact keys.
+    pub fn with_range(size: Size, first: u16) -> Result<Self> {
+        let mut ours = Self::new(size, first)?;
+        ours.index.apply(policy("range", &[server("range", &[ports(50_000, 58_000)])])?);
         Ok(ours)
     }
 

@@ -12,12 +12,13 @@ const IP_SOURCE_LOW_HALF: i16 = 14 + 14;
 const UDP_SOURCE_PORT: i16 = 14 + 20;
 const HEADERS: i32 = 14 + 20 + 8;
 
-/// Assembles the program. `counter` is a map of one word; `flows` as a modulus, 0 for none.
+/// Assembles the program. `counter` is a map of one word; it is taken modulo `flows`, unless that
+/// is 0, and `first` is added: the flow's number.
 ///
 /// A flow's number becomes its source port (low 16 bits) and the low half of its source address
 /// (next 16 bits). The IP identification is set to the complement of the latter, so that the sum of
 /// both, and with it the header's checksum, never changes.
-pub fn packet_source(counter: i32, flows: u32) -> Vec<u64> {
+pub fn packet_source(counter: i32, flows: u32, first: u32) -> Vec<u64> {
     let mut code = vec![
         mov(6, 1),
         load32(7, 6, 0), // data
@@ -36,6 +37,7 @@ pub fn packet_source(counter: i32, flows: u32) -> Vec<u64> {
         code.push(modulo_constant(1, flows as i32));
     }
     code.extend([
+        add_constant(1, first as i32),
         store16(7, UDP_SOURCE_PORT, 1),
         shift_right_constant(1, 16),
         store16(7, IP_SOURCE_LOW_HALF, 1),
@@ -123,9 +125,9 @@ mod tests {
     #[test]
     fn the_kernels_verifier_accepts_it_and_jumps_end_at_the_drop() {
         let counter = crate::bpf::one_word().unwrap();
-        for flows in [0, 1, 200_000] {
+        for (flows, first) in [(0, 1 << 20), (1, 0), (200_000, 0)] {
             let descriptor = std::os::fd::AsRawFd::as_raw_fd(&counter);
-            let code = packet_source(descriptor, flows);
+            let code = packet_source(descriptor, flows, first);
             crate::bpf::load_xdp(&code).unwrap();
             let targets = code.iter().enumerate().filter(|(_, code)| is_conditional_jump(**code));
             for (at, jump) in targets {

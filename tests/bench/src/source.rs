@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 use notrack_lab::{End, Flow, Namespace, veth};
 
-use crate::bpf;
+use crate::{bpf, program};
 
 /// Which packets come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,12 +35,13 @@ impl Traffic {
         }
     }
 
-    /// How many flows there are; zero: as many as packets.
-    fn flows(self) -> u32 {
+    /// How many flows there are (0: as many as packets), and the first one's number.
+    fn flows(self) -> (u32, u32) {
         match self {
-            Self::OneFlow => 1,
-            Self::NewFlows => 0,
-            Self::ManyFlows => Self::MANY,
+            Self::OneFlow => (1, 0),
+            // Behind those of the others.
+            Self::NewFlows => (0, 1 << 20),
+            Self::ManyFlows => (Self::MANY, 0),
         }
     }
 }
@@ -59,7 +60,7 @@ pub struct Source {
     host: Namespace,
     interface: u32,
     frame: Vec<u8>,
-    programs: Vec<(Traffic, OwnedFd)>,
+    program: OwnedFd,
     /// The program must be attached as well: an interface takes XDP frames only then.
     _attached: OwnedFd,
     /// Takes the packets and, full after the first, drops them: the cheapest end a packet can meet.
@@ -68,8 +69,9 @@ pub struct Source {
 
 impl Source {
     /// Prepares an interface of `host` and a sink behind it.
-    pub fn new(host: &Namespace) -> Result<Self> {
-        veth(End::new(host, "eth0", &["10.77.0.1/16", "fd77::1/64"]), End::new(host, "peer0", &[]))?;
+    pub fn new(host: &Namespace, traffic: Traffic) -> Result<Self> {
+        let address = format!("{HOST}/16");
+        veth(End::new(host, "eth0", &[&address]), End::new(host, "peer0", &[]))?;
         host.ip(&format!("link set eth0 address {MAC}"))?;
         // The machine's default may be strict, and costs a look-up.
         for device in ["all", "eth0"] {
@@ -78,29 +80,18 @@ impl Source {
         let sink = host.enter(|| UdpSocket::bind(SocketAddr::from((HOST, PORT))))??;
         setsockopt(&sink, sockopt::RcvBuf, &0).context("cannot shrink the sink")?;
         let interface = host.enter(|| nix::net::if_::if_nametoindex("eth0"))??;
-        let programs = Traffic::ALL
-            .into_iter()
-            .map(|traffic| Ok((traffic, load(traffic)?)))
-            .collect::<Result<Vec<_>>>()?;
-        let attached = host.enter(|| bpf::attach_xdp(&programs[0].1, interface))??;
-        Ok(Self {
-            host: host.clone(),
-            interface,
-            frame: frame()?,
-            programs,
-            _attached: attached,
-            _sink: sink,
-        })
+        let program = load(traffic)?;
+        let attached = host.enter(|| bpf::attach_xdp(&program, interface))??;
+        let (host, frame) = (host.clone(), frame()?);
+        Ok(Self { host, interface, frame, program, _attached: attached, _sink: sink })
     }
 
     /// Sends `count` packets and returns the nanoseconds of CPU that each took, from its making to
     /// the sink. CPU time, not the clock's: others may use this machine too.
-    pub fn send(&self, traffic: Traffic, count: u32) -> Result<f64> {
-        let program = self.programs.iter().find(|(of, _)| *of == traffic);
-        let (_, program) = program.context("a program for each kind of traffic")?;
+    pub fn send(&self, count: u32) -> Result<f64> {
         let spent = self.host.enter(|| -> Result<Duration> {
             let start = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-            bpf::run_live(program, self.interface, &self.frame, count)?;
+            bpf::run_live(&self.program, self.interface, &self.frame, count)?;
             Ok((clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)? - start).into())
         })??;
         Ok(spent.as_nanos() as f64 / f64::from(count))
@@ -120,7 +111,8 @@ fn frame() -> Result<Vec<u8>> {
 
 fn load(traffic: Traffic) -> Result<OwnedFd> {
     let counter = bpf::one_word()?;
-    let program = crate::program::packet_source(counter.as_raw_fd(), traffic.flows());
+    let (flows, first) = traffic.flows();
+    let program = program::packet_source(counter.as_raw_fd(), flows, first);
     // The program holds the map from here on.
     bpf::load_xdp(&program)
 }
