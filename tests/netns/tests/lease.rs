@@ -87,7 +87,7 @@ fn a_foreign_flush_does_not_take_the_rules_from_a_live_agent() {
     let again =
         format!("flush ruleset\n{}", host.ruleset().unwrap().split("table inet notrack-dev").next().unwrap());
     host.nft(&again).unwrap();
-    wait_until("healing", Duration::from_secs(3), || !is_tracked(&host)).unwrap();
+    wait_until("healing", PATIENCE, || !is_tracked(&host)).unwrap();
     for attack in [
         "delete table inet notrack-dev",
         "flush chain inet notrack-dev prerouting",
@@ -96,7 +96,7 @@ fn a_foreign_flush_does_not_take_the_rules_from_a_live_agent() {
         // Refused by kernels with table owners; others take it, and the agent heals.
         let refused = host.nft(attack).is_err();
         assert!(!refused || !is_tracked(&host), "{attack}");
-        wait_until("healing", Duration::from_secs(3), || !is_tracked(&host)).unwrap();
+        wait_until("healing", PATIENCE, || !is_tracked(&host)).unwrap();
     }
     assert_eq!(agent.state("web").as_deref(), Some("Programmed"));
 }
@@ -110,5 +110,5 @@ fn a_flush_is_healed_where_the_table_has_no_owner() {
     // It finds its rules there and writes nothing, so that the table is nobody's, as on an older kernel.
     let _second = Live::start(&host, &policies, &forever).unwrap();
     host.nft("delete table inet notrack-dev").unwrap();
-    wait_until("healing", Duration::from_secs(3), || !is_tracked(&host)).unwrap();
+    wait_until("healing", PATIENCE, || !is_tracked(&host)).unwrap();
 }
