@@ -38,7 +38,14 @@ pub fn read(
     // sshd on its usual port is known already.
     protected.sort();
     protected.dedup();
-    NodeFacts { addresses: addresses(), ephemeral: ephemeral(), protected, tracked, labels: labels.clone() }
+    NodeFacts {
+        addresses: addresses(),
+        ephemeral: ephemeral(),
+        protected,
+        tracked,
+        kept: Vec::new(),
+        labels: labels.clone(),
+    }
 }
 
 fn addresses() -> BTreeSet<IpAddr> {

@@ -102,6 +102,10 @@ pub struct Exclusion {
     /// The last port of the range, itself included. Absent: one port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_port: Option<u16>,
+    /// Whether a flow of role Server that names interfaces may bypass it all the same: it backs a Service with nothing
+    /// but a cluster address.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spares_interfaces: bool,
     /// Code of the hazard that this avoids. Example: `NT002`.
     #[schemars(length(max = 5))]
     pub reason: String,
@@ -126,6 +130,10 @@ pub struct NodePlanStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub agent_version: Option<String>,
+    /// The node's own addresses that others can reach, as its kernel has them, at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 43)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub addresses: Vec<String>,
     /// When the agent wrote this report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]

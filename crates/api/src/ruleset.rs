@@ -31,7 +31,7 @@ pub struct RuleSetSpec {
     /// Example: 1.
     #[schemars(range(min = 1, max = 2147483647))]
     pub format: u32,
-    /// SHA-256 of the payload's bytes (after base64, before decompression), in 64 lower-case hexadecimal digits.
+    /// SHA-256 of the rules' bytes (after base64 and decompression), in 64 lower-case hexadecimal digits.
     #[schemars(length(max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
     pub digest: String,
     /// How many policies went into these rules. For people only.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kept::Kept;
 use crate::net::{Family, PortRange, Proto};
 
 /// The facts of one node.
@@ -23,6 +24,9 @@ pub struct NodeFacts {
     pub protected: Vec<ProtectedPort>,
     /// Which families this network namespace tracks.
     pub tracked: Tracked,
+    /// Servers that stay tracked on this node: what the controller's plan and the agent's own view add to a rule set's.
+    #[serde(default)]
+    pub kept: Vec<Kept>,
     /// Labels of the node, for `nodeSelector`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -92,6 +96,7 @@ impl NodeFacts {
             ephemeral: vec![DEFAULT_EPHEMERAL],
             protected: well_known_protected(),
             tracked: Tracked { ipv4: true, ipv6: true },
+            kept: Vec::new(),
             labels: BTreeMap::new(),
         }
     }

@@ -36,6 +36,10 @@ macro_rules! hazards {
 
 // A hazard enters this list when its check works; the numbers are those of the design and never change.
 hazards! {
+    1 ServiceAddress "name the port that the server itself listens on, at addresses that no Service has",
+        "An address or port of a Service: the kernel translates it, for which it needs an entry.";
+    2 ServiceEndpoint "make the Service headless, have no Service for a server on the host's network, or (where the Service has a cluster address alone) name the uplink interfaces in the flow",
+        "The server backs a Service with a virtual address: replies to its clients would never be translated back.";
     18 Protected "nothing to do: these ports stay tracked whatever a policy says",
         "A port that the node cannot do without (SSH, kubelet, API server, etcd, DHCP ...) was named.";
     19 NothingMatches "check the ports and addresses of the flow, or delete the policy",
@@ -46,6 +50,8 @@ hazards! {
         "Nothing in this network namespace uses connection tracking.";
     27 AddressNotOurs "name an address of this node, or leave serverAddresses empty",
         "A server address is not (or not yet) an address of this node.";
+    31 FutureService "name addresses and ports outside the cluster's Service addresses and node ports",
+        "The range from which Services get their addresses or node ports: one may come at any time.";
     34 AnyPeer "name the servers in peers as narrowly as you can",
         "A Client flow trusts the source port of every remote address.";
     36 Multicast "name unicast addresses: group and broadcast addresses belong to no node",
@@ -56,6 +62,11 @@ impl HazardKind {
     /// The stable code: `NT018`.
     pub fn code(self) -> String {
         format!("NT{:03}", self.number())
+    }
+
+    /// The hazard with a code, where this version knows it.
+    pub fn from_code(code: &str) -> Option<HazardKind> {
+        HazardKind::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 }
 

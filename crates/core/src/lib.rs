@@ -5,6 +5,8 @@
 //! ```text
 //! manifest ── text to object, with positions        policy::validate ── object to ValidatedPolicy
 //! index ── what is known                            compile ── RuleSet of a node class
+//! services ── what a cluster needs tracked           plan ── a RuleSet and exclusions for every node
+//! payload ── RuleSet to opaque bytes and back        status ── nodes' reports to a policy's status
 //! rules ── RuleSet + NodeFacts to nf::Table          diff ── Observed + Table to Transaction
 //! model ── what must happen to a packet             nf::eval ── what a table does to it
 //! ```
@@ -15,12 +17,16 @@ pub mod diff;
 pub mod facts;
 pub mod hazard;
 pub mod index;
+pub mod kept;
 pub mod manifest;
 pub mod model;
 pub mod net;
 pub mod nf;
 pub mod packet;
+pub mod payload;
+pub mod plan;
 pub mod policy;
 pub mod pressure;
 pub mod rules;
 pub mod selector;
+pub mod services;

@@ -120,8 +120,44 @@ fn owner<'a>(
     if excepted {
         return None;
     }
-    let mut wanted = flows().filter(|(_, flow)| flow.action == Action::NoTrack);
+    let named_interface = match cluster_wish(rule_set, facts, reading.node, ends) {
+        Wish::Nothing => false,
+        Wish::KeepWithoutInterface => true,
+        Wish::Keep => return None,
+    };
+    let mut wanted = flows().filter(|(_, flow)| {
+        flow.action == Action::NoTrack && !(named_interface && flow.interfaces.is_empty())
+    });
     wanted.find(|(_, flow)| names(flow, facts, reading.node, ends, interface)).map(|(policy, _)| policy)
+}
+
+/// What the cluster's Services say about a tuple.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wish {
+    Nothing,
+    /// Flows that name interfaces may have it.
+    KeepWithoutInterface,
+    Keep,
+}
+
+fn cluster_wish(rule_set: &RuleSet, facts: &NodeFacts, node: Node, ends: Ends) -> Wish {
+    let all = rule_set.kept().iter().chain(&facts.kept).filter(|kept| kept.protocol == ends.proto);
+    let wishes = all.map(|kept| {
+        let names = |(address, port): (IpAddr, u16)| {
+            kept.ports.contains(port)
+                && match kept.addresses {
+                    Some(range) => range.contains(address),
+                    None => facts.is_own(address),
+                }
+        };
+        match (names(ends.server), names(ends.client)) {
+            (_, true) => Wish::Keep,
+            (true, false) if kept.spares_interfaces && node == Node::Server => Wish::KeepWithoutInterface,
+            (true, false) => Wish::Keep,
+            (false, false) => Wish::Nothing,
+        }
+    });
+    wishes.max().unwrap_or(Wish::Nothing)
 }
 
 fn is_protected(facts: &NodeFacts, node: Node, ends: Ends) -> bool {

@@ -169,6 +169,11 @@ impl PortRange {
         false
     }
 
+    /// What the two share.
+    pub fn intersection(self, other: PortRange) -> Option<PortRange> {
+        PortRange::new(self.first.max(other.first), self.last.min(other.last))
+    }
+
     /// Whether the port lies in the range.
     pub fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
@@ -220,6 +225,15 @@ impl AddressRange {
     /// Whether the range is one address.
     pub fn is_one(self) -> bool {
         self.first == self.last
+    }
+
+    /// What the two share.
+    pub fn intersection(self, other: AddressRange) -> Option<AddressRange> {
+        self.overlaps(other).then(|| AddressRange {
+            first: self.first.max(other.first),
+            last: self.last.min(other.last),
+            ..self
+        })
     }
 
     /// Whether the two share an address.

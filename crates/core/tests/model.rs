@@ -7,6 +7,7 @@ use notrack_core::model::judge;
 use notrack_core::nf::Hook;
 use notrack_core::nf::eval::evaluate;
 use notrack_core::packet::Judgement;
+use notrack_core::payload::{decode, encode};
 use notrack_core::rules::{counter_name, render};
 use proptest::prelude::*;
 
@@ -16,9 +17,10 @@ proptest! {
     #[test]
     fn the_table_judges_as_the_model(
         policies in support::policies(),
+        kept in support::kept(),
         packets in prop::collection::vec(support::packet(), 40),
     ) {
-        let rule_set = support::rule_set(&policies);
+        let rule_set = support::rule_set_keeping(&policies, &kept);
         let facts = support::facts();
         let rendered = render(&rule_set, &facts, None).unwrap();
         for packet in &packets {
@@ -36,6 +38,16 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_an_agent_reads_is_what_the_controller_wrote(
+        policies in support::policies(),
+        kept in support::kept(),
+    ) {
+        let rule_set = support::rule_set_keeping(&policies, &kept);
+        let spec = encode(&rule_set).unwrap();
+        prop_assert_eq!(decode(&spec, rule_set.digest().as_str()), Ok(rule_set));
     }
 
     #[test]

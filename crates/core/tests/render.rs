@@ -18,6 +18,7 @@ fn facts() -> NodeFacts {
         ephemeral: vec![PortRange::new(32768, 60999).unwrap()],
         protected: well_known_protected(),
         tracked: Tracked { ipv4: true, ipv6: true },
+        kept: Vec::new(),
         labels: BTreeMap::new(),
     }
 }

@@ -132,6 +132,7 @@ fn facts(addresses: impl Iterator<Item = IpAddr>) -> NodeFacts {
         ephemeral: PortRange::new(60_000, 60_999).into_iter().collect(),
         protected: Vec::new(),
         tracked: Tracked { ipv4: true, ipv6: true },
+        kept: Vec::new(),
         labels: BTreeMap::new(),
     }
 }

@@ -8,8 +8,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::socket::sockopt::Mark;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, setsockopt,
+    socket,
 };
 
 use crate::link::configure;
@@ -110,7 +112,10 @@ fn open_tun(name: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Sends whole IP packets through the output hook, whatever their source address.
+/// The mark of packets sent by a [`RawSocket`]: what the kernel sends on its own has none, so that a rule can tell.
+pub const RAW_MARK: u32 = 0x6e74;
+
+/// Sends whole IP packets, marked [`RAW_MARK`], through the output hook, whatever their source address.
 #[derive(Debug)]
 pub struct RawSocket {
     v4: OwnedFd,
@@ -120,9 +125,11 @@ pub struct RawSocket {
 impl RawSocket {
     pub(crate) fn new(host: &Namespace) -> Result<Self> {
         // Protocol IPPROTO_RAW means that the header is ours, in both families.
-        let open = |family| {
-            socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
-                .context("cannot open a raw socket")
+        let open = |family| -> Result<OwnedFd> {
+            let opened = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
+                .context("cannot open a raw socket")?;
+            setsockopt(&opened, Mark, &RAW_MARK).context("cannot mark a raw socket's packets")?;
+            Ok(opened)
         };
         host.enter(|| Ok(Self { v4: open(AddressFamily::Inet)?, v6: open(AddressFamily::Inet6)? }))?
     }

@@ -233,6 +233,8 @@ fn counters_survive_a_replacement() {
     use notrack_core::selector::Selector;
     let policy = |name: &str, port: u16| ValidatedPolicy {
         name: name.into(),
+        uid: None,
+        generation: None,
         created: None,
         selector: Selector::default(),
         mode: Mode::Enforce,

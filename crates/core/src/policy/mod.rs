@@ -48,6 +48,12 @@ pub enum Role {
 pub struct ValidatedPolicy {
     /// `metadata.name`: at most 63 characters.
     pub name: String,
+    /// `metadata.uid`; files have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// `metadata.generation`; files have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
     /// `metadata.creationTimestamp` in seconds since 1970; files have none.
     pub created: Option<i64>,
     /// Which nodes.

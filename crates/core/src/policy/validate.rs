@@ -49,6 +49,8 @@ pub fn validate(object: &api::NoTrackPolicy) -> Result<ValidatedPolicy, Vec<Inva
     let api::Compensation { tcp_flags, icmp_errors, new_connections_per_second } = compensation;
     let policy = ValidatedPolicy {
         name,
+        uid: object.metadata.uid.clone(),
+        generation: object.metadata.generation,
         created: object.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
         selector: selector(node_selector),
         mode: match mode {

@@ -7,11 +7,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::findings::examine;
 use crate::compile::RuleSet;
 use crate::facts::{NodeFacts, ProtectedSide};
-use crate::hazard::{Cause, Effect, Finding, HazardKind};
+use crate::hazard::Finding;
+use crate::kept::Kept;
 use crate::net::{AddressRange, Family, PortRange, Proto, merge_ports};
-use crate::policy::{Action, Role, ValidatedFlow, ValidatedPolicy};
+use crate::policy::{Action, Role, ValidatedFlow};
 
 /// Which end of a tuple is this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +90,23 @@ impl Clause {
             ..self.clone()
         }
     }
+
+    /// The part of the clause whose servers are among those of `other`, if there is one.
+    fn shared_servers(&self, other: &Clause) -> Option<Clause> {
+        let pairs = |a: &[AddressRange]| -> Vec<AddressRange> {
+            a.iter().flat_map(|a| other.servers.iter().filter_map(|b| a.intersection(*b))).collect()
+        };
+        let ports = |a: &[PortRange]| -> Vec<PortRange> {
+            a.iter().flat_map(|a| other.server_ports.iter().filter_map(|b| a.intersection(*b))).collect()
+        };
+        let (servers, server_ports) = (pairs(&self.servers), ports(&self.server_ports));
+        let shares = self.class == other.class && self.proto == other.proto;
+        (shares && !servers.is_empty() && !server_ports.is_empty()).then(|| Clause {
+            servers,
+            server_ports,
+            ..self.clone()
+        })
+    }
 }
 
 /// A rule set made the node's own.
@@ -123,11 +142,14 @@ pub fn localise(rule_set: &RuleSet, facts: &NodeFacts) -> Clauses {
             clauses.push(clause);
         }
     }
+    let mut bypassed = Vec::new();
     for (place, policy, flow) in flows().filter(|(_, _, flow)| flow.action == Action::NoTrack) {
-        let mut own = flow_clauses(flow, facts, Outcome::Policy(place));
-        findings.extend(examine(policy, flow, &mut own, facts, rule_set));
-        clauses.extend(own);
+        let own = flow_clauses(flow, facts, Outcome::Policy(place));
+        findings.extend(examine(policy, flow, own.is_empty(), facts, rule_set));
+        bypassed.extend(own);
     }
+    keep_for_cluster(&mut clauses, rule_set, facts, &bypassed);
+    clauses.extend(bypassed);
     findings.sort();
     findings.dedup();
     Clauses { clauses, findings }
@@ -135,7 +157,64 @@ pub fn localise(rule_set: &RuleSet, facts: &NodeFacts) -> Clauses {
 
 /// What stays tracked on this node whatever a policy says.
 fn system_clauses(facts: &NodeFacts) -> Vec<Clause> {
-    let keep = |class, proto| Clause {
+    let mut clauses = Vec::new();
+    for protected in &facts.protected {
+        let ports = vec![protected.ports];
+        if protected.side != ProtectedSide::Remote {
+            clauses
+                .push(Clause { server_ports: ports.clone(), ..everything(Class::Own, protected.protocol) });
+            clauses
+                .push(Clause { client_ports: ports.clone(), ..everything(Class::Peer, protected.protocol) });
+        }
+        if protected.side != ProtectedSide::Local {
+            clauses.push(Clause { server_ports: ports, ..everything(Class::Peer, protected.protocol) });
+        }
+    }
+    for proto in Proto::ALL {
+        if !facts.ephemeral.is_empty() {
+            // The reply half of a served port equals any local client that has the port as its source.
+            clauses.push(Clause { server_ports: facts.ephemeral.clone(), ..everything(Class::Own, proto) });
+        }
+        if !facts.addresses.is_empty() {
+            // What this node sends or receives itself is never forwarded: only one half would be seen.
+            let own = own_addresses(facts);
+            clauses.push(Clause { servers: own.clone(), ..everything(Class::Forward, proto) });
+            clauses.push(Clause { clients: own, ..everything(Class::Forward, proto) });
+        }
+    }
+    clauses
+}
+
+/// What stays tracked because the cluster needs it, in whichever role and from whichever end it is seen. Where a server
+/// spares flows that name interfaces, those have it first.
+fn keep_for_cluster(clauses: &mut Vec<Clause>, rule_set: &RuleSet, facts: &NodeFacts, bypassed: &[Clause]) {
+    let all = || rule_set.kept().iter().chain(&facts.kept);
+    let keep = |kept: &Kept, class| Clause {
+        servers: kept.addresses.map_or_else(|| own_addresses(facts), |range| vec![range]),
+        server_ports: vec![kept.ports],
+        ..everything(class, kept.protocol)
+    };
+    for kept in all() {
+        for class in Class::ALL {
+            clauses.push(keep(kept, class).mirrored());
+            // What is spared as this node's own server comes behind all that is not.
+            if class != Class::Own || !kept.spares_interfaces {
+                clauses.push(keep(kept, class));
+            }
+        }
+    }
+    for kept in all().filter(|kept| kept.spares_interfaces) {
+        let hole = keep(kept, Class::Own);
+        let spared = bypassed.iter().filter(|clause| !clause.interfaces.is_empty());
+        let shared: Vec<Clause> = spared.filter_map(|clause| clause.shared_servers(&hole)).collect();
+        clauses.extend(shared);
+        clauses.push(hole);
+    }
+}
+
+/// Every tuple of a class and protocol, kept.
+fn everything(class: Class, proto: Proto) -> Clause {
+    Clause {
         class,
         proto,
         servers: everywhere(),
@@ -144,31 +223,7 @@ fn system_clauses(facts: &NodeFacts) -> Vec<Clause> {
         client_ports: vec![PortRange::ALL],
         interfaces: Vec::new(),
         outcome: Outcome::Keep,
-    };
-    let mut clauses = Vec::new();
-    for protected in &facts.protected {
-        let ports = vec![protected.ports];
-        if protected.side != ProtectedSide::Remote {
-            clauses.push(Clause { server_ports: ports.clone(), ..keep(Class::Own, protected.protocol) });
-            clauses.push(Clause { client_ports: ports.clone(), ..keep(Class::Peer, protected.protocol) });
-        }
-        if protected.side != ProtectedSide::Local {
-            clauses.push(Clause { server_ports: ports, ..keep(Class::Peer, protected.protocol) });
-        }
     }
-    for proto in Proto::ALL {
-        if !facts.ephemeral.is_empty() {
-            // The reply half of a served port equals any local client that has the port as its source.
-            clauses.push(Clause { server_ports: facts.ephemeral.clone(), ..keep(Class::Own, proto) });
-        }
-        if !facts.addresses.is_empty() {
-            // What this node sends or receives itself is never forwarded: only one half would be seen.
-            let own = own_addresses(facts);
-            clauses.push(Clause { servers: own.clone(), ..keep(Class::Forward, proto) });
-            clauses.push(Clause { clients: own, ..keep(Class::Forward, proto) });
-        }
-    }
-    clauses
 }
 
 /// The clauses of one flow, one a class and protocol.
@@ -219,7 +274,7 @@ fn flow_clauses(flow: &ValidatedFlow, facts: &NodeFacts, outcome: Outcome) -> Ve
 }
 
 /// This node's own addresses that a flow names; all of them where it names none.
-fn served_addresses(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<AddressRange> {
+pub(super) fn served_addresses(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<AddressRange> {
     let named = |address: &IpAddr| match &flow.server_addresses {
         Some(ranges) => ranges.iter().any(|range| range.contains(*address)),
         None => true,
@@ -230,93 +285,4 @@ fn served_addresses(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<AddressRange
         .filter(|address| named(address))
         .map(|address| AddressRange::one(*address))
         .collect()
-}
-
-/// What there is to say about a bypassed flow.
-fn examine(
-    policy: &ValidatedPolicy,
-    flow: &ValidatedFlow,
-    clauses: &mut [Clause],
-    facts: &NodeFacts,
-    rule_set: &RuleSet,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut found = |effect, cause, evidence| {
-        findings.push(Finding {
-            policy: policy.name.clone(),
-            flow: flow.name.clone(),
-            effect,
-            cause,
-            evidence,
-        });
-    };
-    if clauses.is_empty() {
-        let evidence = match &flow.server_addresses {
-            Some(named) => format!("no address of this node lies in {}", list(named)),
-            None => "this node has no address for the flow".to_owned(),
-        };
-        found(Effect::Refused, Cause::Hazard(HazardKind::AddressNotOurs), evidence);
-    }
-    for (proto, ports) in &flow.ports {
-        for protected in facts.protected.iter().filter(|protected| protected.protocol == *proto) {
-            let as_server =
-                matches!(flow.role, Role::Server | Role::Peer) && protected.side != ProtectedSide::Remote;
-            let as_client =
-                matches!(flow.role, Role::Client | Role::Peer) && protected.side != ProtectedSide::Local;
-            if let (true, Some(shared)) = (as_server || as_client, intersect(*ports, protected.ports)) {
-                let evidence = format!("{proto} {shared} is {}", protected.reason);
-                found(Effect::Subtracted, Cause::Hazard(HazardKind::Protected), evidence);
-            }
-        }
-        if matches!(flow.role, Role::Server | Role::Peer) {
-            for shared in facts.ephemeral.iter().filter_map(|range| intersect(*ports, *range)) {
-                let evidence = format!("{proto} {shared}: this node's own clients use these source ports");
-                found(Effect::Subtracted, Cause::Hazard(HazardKind::EphemeralPorts), evidence);
-            }
-        }
-        for (other, exception) in exceptions(rule_set) {
-            let shared: Vec<PortRange> = exception
-                .ports
-                .iter()
-                .filter(|(of, _)| of == proto)
-                .filter_map(|(_, range)| intersect(*ports, *range))
-                .collect();
-            for shared in shared {
-                let evidence =
-                    format!("{proto} {shared}: flow {} of policy {other} has action Track", exception.name);
-                found(Effect::Subtracted, Cause::Exception, evidence);
-            }
-        }
-    }
-    if matches!(flow.role, Role::Client | Role::Peer)
-        && flow.peers.iter().flatten().any(|range| *range == AddressRange::all(range.family))
-    {
-        let evidence = "peers name every address of a family".to_owned();
-        found(Effect::Warning, Cause::Hazard(HazardKind::AnyPeer), evidence);
-    }
-    let named = flow.peers.iter().chain(flow.server_addresses.iter()).flatten();
-    for range in named.filter(|range| is_multicast(**range)) {
-        found(Effect::Warning, Cause::Hazard(HazardKind::Multicast), format!("{range} is a group address"));
-    }
-    findings
-}
-
-fn exceptions(rule_set: &RuleSet) -> impl Iterator<Item = (&str, &ValidatedFlow)> {
-    rule_set.policies().iter().flat_map(|policy| {
-        let tracks = policy.flows.iter().filter(|flow| flow.action == Action::Track);
-        tracks.map(move |flow| (policy.name.as_str(), flow))
-    })
-}
-
-fn is_multicast(range: AddressRange) -> bool {
-    range.first_address().is_multicast() && range.last_address().is_multicast()
-}
-
-fn intersect(a: PortRange, b: PortRange) -> Option<PortRange> {
-    PortRange::new(a.first().max(b.first()), a.last().min(b.last()))
-}
-
-fn list(ranges: &[AddressRange]) -> String {
-    let shown: Vec<String> = ranges.iter().map(ToString::to_string).collect();
-    shown.join(", ")
 }

@@ -4,6 +4,7 @@
 mod boxes;
 mod cells;
 mod clause;
+mod findings;
 mod limit;
 mod render;
 mod sites;

@@ -107,7 +107,7 @@ pub fn render(
             programmed.insert(policy.name.clone());
             add_policy_chains(&mut table, policy, facts);
         } else {
-            findings.extend(nothing_left(policy));
+            findings.extend(nothing_left(policy, &findings));
         }
     }
     limit::add_chains(&mut table, rule_set);
@@ -122,15 +122,23 @@ fn cell_owners(cell: &Cell) -> impl Iterator<Item = usize> {
     })
 }
 
-fn nothing_left(policy: &ValidatedPolicy) -> Vec<Finding> {
+/// A policy of which nothing is left is refused, for the first reason that took something of it.
+fn nothing_left(policy: &ValidatedPolicy, findings: &[Finding]) -> Vec<Finding> {
     let bypasses = policy.flows.iter().filter(|flow| flow.action == crate::policy::Action::NoTrack);
     bypasses
-        .map(|flow| Finding {
-            policy: policy.name.clone(),
-            flow: flow.name.clone(),
-            effect: Effect::Refused,
-            cause: Cause::Hazard(HazardKind::NothingMatches),
-            evidence: "nothing of the flow is left to bypass on this node".to_owned(),
+        .map(|flow| {
+            let of_flow = |found: &&Finding| found.policy == policy.name && found.flow == flow.name;
+            let taken = |found: &&Finding| found.effect != Effect::Warning;
+            let first = findings.iter().filter(of_flow).filter(taken).min_by_key(|found| found.cause);
+            let nothing = "nothing of the flow is left to bypass on this node";
+            Finding {
+                policy: policy.name.clone(),
+                flow: flow.name.clone(),
+                effect: Effect::Refused,
+                cause: first.map_or(Cause::Hazard(HazardKind::NothingMatches), |found| found.cause),
+                evidence: first
+                    .map_or_else(|| nothing.to_owned(), |found| format!("{nothing}: {}", found.evidence)),
+            }
         })
         .collect()
 }

@@ -22,12 +22,13 @@ use crate::policy::Mode;
 /// often the only one: a second one costs every packet that misses some 130 ns.
 const MOST_EXPANDED_PORTS: u32 = 128;
 
-/// Where ranges are needed anyway, so many boxes and fewer are looked up in one map of ranges as fast as in an exact
-/// one; beyond them ranges fall behind.
-const MOST_RANGES_ALONE: usize = 1024;
+/// Where ranges are needed anyway, an exact map beside them is worth its look-up only where so many boxes share a value
+/// of the first field: the kernel's pipapo goes through all of those for each packet, at some 20 ns each
+/// (`pipapo_refill` in nft_set_pipapo.c).
+const MOST_SHARED: usize = 8;
 
 /// More elements than this are refused: the node would spend seconds and hundreds of megabytes on them.
-pub(super) const MOST_ELEMENTS: usize = 400_000;
+pub(super) const MOST_ELEMENTS: usize = 500_000;
 
 /// What a map is looked up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,39 @@ impl Layout {
     }
 }
 
+/// Which field a map of ranges begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FirstField {
+    Address,
+    Port,
+}
+
+impl FirstField {
+    /// The field of which a value is shared by fewer boxes, and by how many at most.
+    fn of<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> (FirstField, usize) {
+        let (mut addresses, mut ports) = (Vec::new(), Vec::new());
+        for cell in cells {
+            addresses.push((cell.servers.first, cell.servers.last));
+            ports.push((u128::from(cell.ports.first()), u128::from(cell.ports.last())));
+        }
+        let (by_address, by_port) = (most_shared(&addresses), most_shared(&ports));
+        if by_port < by_address { (FirstField::Port, by_port) } else { (FirstField::Address, by_address) }
+    }
+}
+
+/// How many of the ranges share a point at most.
+fn most_shared(ranges: &[(u128, u128)]) -> usize {
+    // At a point where one range begins and another ends both hold it: beginnings first.
+    let begins = ranges.iter().map(|(first, _)| (*first, false));
+    let mut ends: Vec<(u128, bool)> = begins.chain(ranges.iter().map(|(_, last)| (*last, true))).collect();
+    ends.sort_unstable();
+    let mut open = 0_usize;
+    ends.into_iter().fold(0, |most, (_, is_end)| {
+        open = if is_end { open - 1 } else { open + 1 };
+        most.max(open)
+    })
+}
+
 /// Adds maps and cell chains to a table.
 pub(super) struct Writer<'a> {
     pub table: &'a mut Table,
@@ -132,10 +166,31 @@ impl Writer<'_> {
     /// Writes the cells of a class; returns the statements that look them up, none where there is nothing.
     pub fn write(&mut self, class: Class, half: Half, cells: &[Cell]) -> Result<Vec<Statement>, RenderError> {
         let layout = Layout::of(self.purpose, self.family, half);
+        let name =
+            format!("{}-{}{}{}", class.prefix(), half.suffix(), self.family.digit(), self.purpose.suffix());
+        let [address, proto, port] = layout.server;
+        let maps = [
+            (name.clone(), layout.server),
+            (format!("{name}-ranges"), layout.server),
+            (format!("{name}-ports"), [port, proto, address]),
+        ];
+        let lookup = |(map, key): &(String, [RawField; 3])| Statement::VerdictMap {
+            key: key.to_vec(),
+            map: map.as_str().into(),
+        };
+        // Each hook asks for the maps that it looks into; those of loopback are the other hook's too.
+        let written: Vec<Statement> =
+            maps.iter().filter(|(map, _)| self.table.sets.contains_key(map)).map(lookup).collect();
+        if !written.is_empty() {
+            return Ok(written);
+        }
         let mut exact = Vec::new();
         let mut ranges = Vec::new();
         let is_small = |cell: &Cell| cell.servers.is_one() && cell.ports.len() <= MOST_EXPANDED_PORTS;
-        let ranges_alone = cells.len() <= MOST_RANGES_ALONE && !cells.iter().all(is_small);
+        let all_small = cells.iter().all(is_small);
+        let ranges_alone = !all_small && FirstField::of(cells).1 <= MOST_SHARED;
+        let in_ranges = cells.iter().filter(|cell| ranges_alone || !is_small(cell));
+        let (first_field, _) = FirstField::of(in_ranges);
         for cell in cells {
             let Some(target) = self.target(cell, half, &layout)? else { continue };
             let verdict = Some(Verdict::Jump(target));
@@ -147,33 +202,27 @@ impl Writer<'_> {
                     verdict: verdict.clone(),
                 }));
             } else {
+                let key = |address, port| match first_field {
+                    FirstField::Address => Key::EMPTY.address(address).proto(cell.proto).port(port),
+                    FirstField::Port => Key::EMPTY.port(port).proto(cell.proto).address(address),
+                };
                 ranges.push(Element {
-                    key: Key::EMPTY
-                        .address(cell.servers.first_address())
-                        .proto(cell.proto)
-                        .port(cell.ports.first()),
-                    end: Some(
-                        Key::EMPTY
-                            .address(cell.servers.last_address())
-                            .proto(cell.proto)
-                            .port(cell.ports.last()),
-                    ),
+                    key: key(cell.servers.first_address(), cell.ports.first()),
+                    end: Some(key(cell.servers.last_address(), cell.ports.last())),
                     verdict,
                 });
             }
             self.within_bounds(exact.len() + ranges.len())?;
         }
-        let name =
-            format!("{}-{}{}{}", class.prefix(), half.suffix(), self.family.digit(), self.purpose.suffix());
+        let [of_keys, of_ranges, of_ports] = &maps;
+        let of_ranges = if first_field == FirstField::Port { of_ports } else { of_ranges };
         let mut lookups = Vec::new();
-        for (name, interval, elements) in
-            [(name.clone(), false, exact), (format!("{name}-ranges"), true, ranges)]
-        {
+        for (map, interval, elements) in [(of_keys, false, exact), (of_ranges, true, ranges)] {
             if elements.is_empty() {
                 continue;
             }
-            self.add_map(&name, &layout.server, interval, elements)?;
-            lookups.push(Statement::VerdictMap { key: layout.server.to_vec(), map: name.into() });
+            self.add_map(&map.0, &map.1, interval, elements)?;
+            lookups.push(lookup(map));
         }
         Ok(lookups)
     }
@@ -285,3 +334,15 @@ impl Writer<'_> {
 
 /// The cells of every class.
 pub(super) type ClassCells = BTreeMap<Class, Vec<Cell>>;
+
+#[cfg(test)]
+mod tests {
+    use super::most_shared;
+
+    #[test]
+    fn ranges_that_touch_share_a_point() {
+        assert_eq!(most_shared(&[]), 0);
+        assert_eq!(most_shared(&[(1, 2), (2, 3), (5, 9), (6, 6), (9, u128::MAX)]), 2);
+        assert_eq!(most_shared(&[(1, 9), (2, 3), (3, 4)]), 3);
+    }
+}

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use notrack_core::compile::{RuleSet, compile};
 use notrack_core::facts::{NodeFacts, ProtectedPort, ProtectedSide, Tracked};
+use notrack_core::hazard::HazardKind;
 use notrack_core::index::Index;
+use notrack_core::kept::Kept;
 use notrack_core::net::{AddressRange, PortRange, Proto, merge_addresses, merge_ports};
 use notrack_core::packet::{Packet, Tuple};
 use notrack_core::policy::{Action, Compensation, Mode, Role, ValidatedFlow, ValidatedPolicy};
@@ -33,6 +35,7 @@ pub fn facts() -> NodeFacts {
             protected(6443, ProtectedSide::Remote, "Kubernetes API server"),
         ],
         tracked: Tracked { ipv4: true, ipv6: true },
+        kept: Vec::new(),
         labels: BTreeMap::new(),
     }
 }
@@ -124,6 +127,8 @@ fn policy(name: String) -> impl Strategy<Value = ValidatedPolicy> {
     (flows, mode, any::<bool>(), any::<bool>(), prop::option::of(0i64..3)).prop_map(
         move |((first, second), mode, strict_tcp_flags, icmp_errors, created)| ValidatedPolicy {
             name: name.clone(),
+            uid: None,
+            generation: None,
             created,
             selector: Selector::default(),
             mode,
@@ -151,6 +156,27 @@ pub fn rule_set(policies: &[ValidatedPolicy]) -> RuleSet {
         index.apply(policy.clone());
     }
     compile(&index, &BTreeMap::new(), 0)
+}
+
+/// Up to three kinds of servers that a cluster needs tracked.
+pub fn kept() -> impl Strategy<Value = Vec<Kept>> {
+    let addresses = prop::option::weighted(0.7, prefixes().prop_map(|ranges| ranges[0]));
+    let one = (proto(), addresses, port_range(), any::<bool>()).prop_map(
+        |(protocol, addresses, ports, spares_interfaces)| Kept {
+            hazard: HazardKind::ServiceEndpoint,
+            protocol,
+            addresses,
+            ports,
+            spares_interfaces,
+            evidence: "an endpoint of Service default/web".to_owned(),
+        },
+    );
+    prop_oneof![2 => Just(Vec::new()), 3 => prop::collection::vec(one, 1..4)]
+}
+
+/// As [`rule_set`], in a cluster.
+pub fn rule_set_keeping(policies: &[ValidatedPolicy], kept: &[Kept]) -> RuleSet {
+    RuleSet::new(rule_set(policies).policies().to_vec(), kept.to_vec())
 }
 
 fn tuple(v4: bool) -> impl Strategy<Value = Tuple> {

@@ -1,0 +1,122 @@
+//! What there is to say about the flows of a rule set on a node.
+
+use super::clause::served_addresses;
+use crate::compile::RuleSet;
+use crate::facts::{NodeFacts, ProtectedSide};
+use crate::hazard::{Cause, Effect, Finding, HazardKind};
+use crate::kept::Kept;
+use crate::net::{AddressRange, PortRange};
+use crate::policy::{Action, Role, ValidatedFlow, ValidatedPolicy};
+
+/// What there is to say about a bypassed flow.
+pub(super) fn examine(
+    policy: &ValidatedPolicy,
+    flow: &ValidatedFlow,
+    has_no_address: bool,
+    facts: &NodeFacts,
+    rule_set: &RuleSet,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut found = |effect, cause, evidence| {
+        findings.push(Finding {
+            policy: policy.name.clone(),
+            flow: flow.name.clone(),
+            effect,
+            cause,
+            evidence,
+        });
+    };
+    if has_no_address {
+        let evidence = match &flow.server_addresses {
+            Some(named) => format!("no address of this node lies in {}", list(named)),
+            None => "this node has no address for the flow".to_owned(),
+        };
+        found(Effect::Refused, Cause::Hazard(HazardKind::AddressNotOurs), evidence);
+    }
+    for (proto, ports) in &flow.ports {
+        for protected in facts.protected.iter().filter(|protected| protected.protocol == *proto) {
+            let as_server =
+                matches!(flow.role, Role::Server | Role::Peer) && protected.side != ProtectedSide::Remote;
+            let as_client =
+                matches!(flow.role, Role::Client | Role::Peer) && protected.side != ProtectedSide::Local;
+            if let (true, Some(shared)) = (as_server || as_client, ports.intersection(protected.ports)) {
+                let evidence = format!("{proto} {shared} is {}", protected.reason);
+                found(Effect::Subtracted, Cause::Hazard(HazardKind::Protected), evidence);
+            }
+        }
+        if matches!(flow.role, Role::Server | Role::Peer) {
+            for shared in facts.ephemeral.iter().filter_map(|range| ports.intersection(*range)) {
+                let evidence = format!("{proto} {shared}: this node's own clients use these source ports");
+                found(Effect::Subtracted, Cause::Hazard(HazardKind::EphemeralPorts), evidence);
+            }
+        }
+        for kept in rule_set.kept().iter().chain(&facts.kept).filter(|kept| kept.protocol == *proto) {
+            if let (Some(effect), Some(shared)) =
+                (collides(flow, facts, kept), ports.intersection(kept.ports))
+            {
+                let evidence = format!("{proto} {shared} is {}", kept.evidence);
+                found(effect, Cause::Hazard(kept.hazard), evidence);
+            }
+        }
+        for (other, exception) in exceptions(rule_set) {
+            let shared: Vec<PortRange> = exception
+                .ports
+                .iter()
+                .filter(|(of, _)| of == proto)
+                .filter_map(|(_, range)| ports.intersection(*range))
+                .collect();
+            for shared in shared {
+                let evidence =
+                    format!("{proto} {shared}: flow {} of policy {other} has action Track", exception.name);
+                found(Effect::Subtracted, Cause::Exception, evidence);
+            }
+        }
+    }
+    if matches!(flow.role, Role::Client | Role::Peer)
+        && flow.peers.iter().flatten().any(|range| *range == AddressRange::all(range.family))
+    {
+        let evidence = "peers name every address of a family".to_owned();
+        found(Effect::Warning, Cause::Hazard(HazardKind::AnyPeer), evidence);
+    }
+    let named = flow.peers.iter().chain(flow.server_addresses.iter()).flatten();
+    for range in named.filter(|range| is_multicast(**range)) {
+        found(Effect::Warning, Cause::Hazard(HazardKind::Multicast), format!("{range} is a group address"));
+    }
+    findings
+}
+
+/// What a server that the cluster needs tracked does to a flow, if the flow may name it.
+fn collides(flow: &ValidatedFlow, facts: &NodeFacts, kept: &Kept) -> Option<Effect> {
+    let is_kept = |address: AddressRange| match kept.addresses {
+        Some(range) => range.overlaps(address),
+        None => facts.addresses.iter().any(|own| address.contains(*own)),
+    };
+    let as_server = matches!(flow.role, Role::Server | Role::Peer)
+        && served_addresses(flow, facts).into_iter().any(is_kept);
+    let as_client = matches!(flow.role, Role::Client | Role::Peer)
+        && flow.peers.as_ref().is_none_or(|peers| peers.iter().copied().any(is_kept));
+    let as_router =
+        flow.role == Role::Forward && flow.server_addresses.iter().flatten().copied().any(is_kept);
+    match (as_server, as_client || as_router) {
+        (_, true) => Some(Effect::Subtracted),
+        (true, false) if kept.spares_interfaces && !flow.interfaces.is_empty() => Some(Effect::Warning),
+        (true, false) => Some(Effect::Subtracted),
+        (false, false) => None,
+    }
+}
+
+fn exceptions(rule_set: &RuleSet) -> impl Iterator<Item = (&str, &ValidatedFlow)> {
+    rule_set.policies().iter().flat_map(|policy| {
+        let tracks = policy.flows.iter().filter(|flow| flow.action == Action::Track);
+        tracks.map(move |flow| (policy.name.as_str(), flow))
+    })
+}
+
+fn is_multicast(range: AddressRange) -> bool {
+    range.first_address().is_multicast() && range.last_address().is_multicast()
+}
+
+fn list(ranges: &[AddressRange]) -> String {
+    let shown: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    shown.join(", ")
+}
