@@ -1,7 +1,7 @@
 # What a maintainer does here. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help tools build check fmt lint test demo bench generate verify
+.PHONY: help tools build check fmt lint testbed test demo playground bench generate verify
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -30,13 +30,20 @@ generate: ## write the CRDs from the Rust types
 verify: ## fail where generated files drift
 	cargo test --locked --quiet --package notrack-api
 
-test: lint ## everything: lint, unit, property, snapshot, conformance and kernel tests
+testbed: tools ## build the Kubernetes that the cluster tests run on: once, some 15 minutes
+	"$$(tests/tools/testbed.sh)" build
+
+test: lint testbed ## everything: lint, unit, property, snapshot, conformance, kernel and cluster tests
 	cargo build --locked --workspace
 	cargo test --locked --workspace --no-fail-fast
 
 demo: tools ## see the main job work on real traffic, without a cluster
 	cargo build --locked --release --package notrack-agent --package notrack-demo
 	target/release/notrack-demo $(DEMO_ARGS)
+
+playground: tools ## a Kubernetes of three nodes on this machine with notrack on it, until Ctrl-C
+	cargo build --locked --package notrack-agent --package notrack-controller --package notrack-cluster
+	$${CARGO_TARGET_DIR:-target}/debug/notrack-playground
 
 bench: tools ## ratios against the peers, on the real kernel
 	cargo build --locked --release --package notrack-agent --package kubectl-notrack --package notrack-bench

@@ -28,5 +28,6 @@ forbid notrack-api notrack-core notrack-netlink notrack-runtime tokio hyper kube
 forbid notrack-core notrack-netlink notrack-runtime tokio hyper kube-client nix nftnl
 forbid notrack-netlink notrack-runtime tokio hyper kube-client
 forbid notrack-runtime notrack-core notrack-netlink notrack-api
+forbid notrack-controller notrack-netlink nftnl
 forbid kubectl-notrack notrack-runtime
 exit "$failed"

@@ -29,6 +29,9 @@ lacks conntrack command -v conntrack
 lacks ethtool command -v ethtool
 lacks tcpdump command -v tcpdump
 lacks jq command -v jq
+lacks curl command -v curl
+lacks binutils command -v strip
+lacks procps command -v pgrep
 lacks python3 command -v python3
 lacks nginx-light command -v nginx
 lacks wrk command -v wrk

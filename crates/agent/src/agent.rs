@@ -1,84 +1,46 @@
-//! The agent: folder in, kernel programmed, report out. One step a second and one at every change of a file.
+//! The agent: what is wanted in, kernel programmed, report out. One step a second and one at every change.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use notrack_api::NodePlanStatus;
 use notrack_core::diff::CounterValue;
 use notrack_core::facts::NodeFacts;
-use notrack_core::pressure::{Assessment, ConntrackSample, assess};
-use notrack_netlink::conntrack::Conntrack;
-use notrack_runtime::server::Source;
 
+use crate::cluster::source::News;
 use crate::engine::{Engine, EngineError, Programmed, Settings};
 use crate::evict;
-use crate::folder::Folder;
+use crate::facts;
+use crate::intent::{Intent, Source};
 use crate::metrics::Metrics;
-use crate::report::{Facts, Report, report};
+use crate::report::{Facts, Plan, Report, report};
+use crate::sampler::Sampler;
+use crate::shown::Shown;
 
 /// After a change entries may still be made by packets that were on their way.
 const SECOND_SWEEP: Duration = Duration::from_secs(1);
-/// A trend is judged against a sample this old.
-const TREND_WINDOW: Duration = Duration::from_secs(30);
 /// The kernel lease is renewed this many times in its life.
 const RENEWALS: u32 = 4;
 
-/// What the server shows; written by the agent alone.
-#[derive(Default)]
-pub struct Shown {
-    report: RwLock<Option<Report>>,
-}
-
-impl Shown {
-    fn set(&self, report: Report) {
-        *self.report.write().unwrap_or_else(PoisonError::into_inner) = Some(report);
-    }
-
-    fn get(&self) -> Option<Report> {
-        self.report.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Source for Shown {
-    fn healthy(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        match self.get() {
-            None => Err("the policies were not programmed yet".to_owned()),
-            Some(report) => match report.node.conditions.first() {
-                Some(condition) if condition.status == notrack_api::ConditionStatus::True => Ok(()),
-                Some(condition) => Err(format!("{}: {}", condition.reason, condition.message)),
-                None => Err("nothing is known yet".to_owned()),
-            },
-        }
-    }
-
-    fn status(&self) -> serde_json::Value {
-        serde_json::to_value(self.get()).unwrap_or_default()
-    }
-}
-
 /// The agent's state.
 pub struct Agent {
-    folder_path: PathBuf,
-    folder: Folder,
+    source: Source,
+    /// What is wanted now; `None` before the first complete view: nothing is written then.
+    intent: Option<Arc<Intent>>,
     engine: Engine,
-    conntrack: Conntrack,
+    sampler: Sampler,
     lease: Option<Duration>,
     /// Where the report is shown.
     pub shown: Arc<Shown>,
     /// The agent's metrics.
     pub metrics: Metrics,
     programmed: Option<Programmed>,
+    /// Whether the kernel was last seen to run what is programmed.
+    stands: bool,
     failure: Option<(&'static str, String)>,
     counters: BTreeMap<String, CounterValue>,
-    sample: ConntrackSample,
-    earlier: Option<(Instant, ConntrackSample)>,
-    assessment: Assessment,
     since: BTreeMap<(String, String), (String, Timestamp)>,
     evicted: u64,
     sweep_at: Option<Instant>,
@@ -87,21 +49,19 @@ pub struct Agent {
 
 impl Agent {
     /// Opens everything that the agent needs of the kernel.
-    pub fn open(folder_path: PathBuf, settings: Settings) -> anyhow::Result<Agent> {
+    pub fn open(source: Source, settings: Settings) -> anyhow::Result<Agent> {
         Ok(Agent {
-            folder_path,
-            folder: Folder::default(),
+            source,
+            intent: None,
             lease: settings.lease,
             engine: Engine::open(settings)?,
-            conntrack: Conntrack::open()?,
+            sampler: Sampler::open()?,
             shown: Arc::default(),
             metrics: Metrics::new()?,
             programmed: None,
+            stands: false,
             failure: None,
             counters: BTreeMap::new(),
-            sample: ConntrackSample::default(),
-            earlier: None,
-            assessment: Assessment::default(),
             since: BTreeMap::new(),
             evicted: 0,
             sweep_at: None,
@@ -109,53 +69,55 @@ impl Agent {
         })
     }
 
-    /// Reads the folder. Where that fails the policies known stay.
+    /// Reads the folder again, where there is one.
     pub fn read_folder(&mut self) {
-        if let Err(error) = self.folder.read(&self.folder_path) {
-            let text =
-                format!("{}: cannot be read: {error}; what is programmed stays", self.folder_path.display());
-            self.folder.problems = vec![crate::folder::Problem { text }];
-            self.folder.bad_files = 1;
+        if let Source::Folder(folder) = &mut self.source {
+            folder.read();
         }
-        for problem in &self.folder.problems {
-            tracing::warn!("{}", problem.text);
+    }
+
+    /// Takes news of the plan, where there is one. Returns whether what is wanted may have changed.
+    pub fn hear(&mut self, news: News) -> bool {
+        match &mut self.source {
+            Source::Plan(plan) => plan.hear(news),
+            Source::Folder(_) => false,
         }
     }
 
     /// One step: look, reconcile where anything changed, sample, report.
-    pub fn step(&mut self, folder_changed: bool) {
-        if folder_changed {
-            self.read_folder();
-        }
-        self.reconcile_if_needed(folder_changed);
+    pub fn step(&mut self, changed: bool) {
+        self.reconcile_if_needed(changed);
         self.sweep_if_due();
         self.renew_if_due();
         self.take_sample();
         self.publish();
     }
 
-    fn reconcile_if_needed(&mut self, folder_changed: bool) {
-        let facts = match self.engine.facts() {
+    fn reconcile_if_needed(&mut self, changed: bool) {
+        let now = Timestamp::now().as_second();
+        let is_new = changed || self.intent.as_ref().is_none_or(|intent| intent.has_expired(now));
+        if is_new {
+            self.intent = self.source.intent(now).map(Arc::new);
+        }
+        let Some(intent) = self.intent.clone() else { return };
+        let facts = match self.engine.facts(&intent, is_new) {
             Ok(facts) => facts,
             Err(error) => return self.failed(&error),
         };
-        if folder_changed || self.failure.is_some() || self.is_outdated(&facts) {
-            self.reconcile(&facts);
+        if is_new || self.failure.is_some() || self.is_outdated(&facts) {
+            self.reconcile(&intent, &facts);
         }
     }
 
-    /// Whether anything but the files has changed: the node, the kernel's rules, or what has expired.
+    /// Whether anything but what is wanted has changed: the node, or the kernel's rules.
     fn is_outdated(&mut self, facts: &NodeFacts) -> bool {
-        let now = Timestamp::now().as_second();
         let Some(programmed) = &self.programmed else { return true };
-        programmed.facts != *facts
-            || programmed.rule_set.policies().iter().any(|policy| policy.is_expired(now))
-            || self.engine.is_disturbed().unwrap_or(true)
+        programmed.facts != *facts || self.engine.is_disturbed().unwrap_or(true)
     }
 
-    fn reconcile(&mut self, facts: &NodeFacts) {
+    fn reconcile(&mut self, intent: &Intent, facts: &NodeFacts) {
         let started = Instant::now();
-        let result = self.engine.reconcile(self.folder.index(), facts, Timestamp::now().as_second());
+        let result = self.engine.reconcile(intent, facts);
         let seconds = started.elapsed().as_secs_f64();
         match result {
             Ok(programmed) => {
@@ -175,6 +137,7 @@ impl Agent {
                     self.renew_at = self.lease.map(|_| Instant::now());
                 }
                 self.programmed = Some(programmed);
+                self.stands = true;
                 self.failure = None;
             }
             Err(error) => {
@@ -190,6 +153,11 @@ impl Agent {
             tracing::error!(reason = error.reason(), "{message}");
         }
         self.failure = Some((error.reason(), message));
+        // Whether the old rules are still there is for the kernel to say.
+        self.stands = match &self.programmed {
+            Some(programmed) => self.engine.runs(&programmed.table),
+            None => false,
+        };
     }
 
     fn sweep(&mut self, programmed: &Programmed) {
@@ -237,31 +205,8 @@ impl Agent {
     }
 
     fn take_sample(&mut self) {
-        let figures = self.conntrack.stats().and_then(|stats| Ok((stats, self.conntrack.cpu_stats()?)));
-        match figures {
-            Ok((stats, cpus)) => {
-                let sample = ConntrackSample {
-                    entries: u64::from(stats.entries),
-                    max: u64::from(stats.max),
-                    drops: cpus.drop + cpus.early_drop,
-                    insert_failed: cpus.insert_failed,
-                };
-                let last = self.sample;
-                self.sample = sample;
-                let (since, earlier) = self.earlier.unwrap_or((Instant::now(), sample));
-                // Lost packets count against the last sample, the trend against an older one.
-                let reference = ConntrackSample {
-                    drops: if last.max == 0 { sample.drops } else { last.drops },
-                    ..earlier
-                };
-                self.assessment = assess(sample, Some(reference), self.assessment.level);
-                self.earlier = Some(if since.elapsed() > TREND_WINDOW {
-                    (Instant::now(), sample)
-                } else {
-                    (since, earlier)
-                });
-                self.metrics.sampled(sample, self.assessment.level);
-            }
+        match self.sampler.take() {
+            Ok(()) => self.metrics.sampled(self.sampler.sample, self.sampler.assessment.level),
             Err(error) => tracing::warn!("the connection table's figures are not known: {error}"),
         }
         match self.engine.counters() {
@@ -271,20 +216,36 @@ impl Agent {
     }
 
     fn publish(&mut self) {
+        let plan = match &self.source {
+            Source::Plan(source) => Some(Plan { source, stands: self.stands, addresses: facts::addresses() }),
+            Source::Folder(_) => None,
+        };
         let report = report(Facts {
-            index: self.folder.index(),
+            policies: self.source.policies(),
+            labels: self.source.labels(),
+            plan,
             programmed: self.programmed.as_ref(),
             failure: self.failure.clone(),
             counters: &self.counters,
-            sample: self.sample,
-            assessment: self.assessment,
+            sample: self.sampler.sample,
+            assessment: self.sampler.assessment,
             now: Timestamp::now(),
             since: &mut self.since,
-            problems: self.folder.problems.iter().map(|problem| problem.text.clone()).collect(),
+            problems: self.source.problems(),
             evicted: self.evicted,
         });
-        self.metrics.reported(&report.policies, self.folder.bad_files);
+        self.metrics.reported(&report.policies, self.source.bad_files());
+        if let Source::Plan(source) = &self.source {
+            self.metrics.plan_seen(source.trouble().map_or("Followed", |trouble| trouble.reason()));
+        }
         self.shown.set(report);
+    }
+
+    /// The status of the plan and how often its figures are written, where there is a plan to write it to.
+    pub fn plan_status(&self) -> Option<(NodePlanStatus, Duration)> {
+        let Source::Plan(source) = &self.source else { return None };
+        let report = self.shown.get().filter(|_| source.takes_reports())?;
+        Some((report.node, source.report_every()))
     }
 
     /// The last report.
@@ -294,6 +255,6 @@ impl Agent {
 
     /// How many files were refused.
     pub fn bad_files(&self) -> usize {
-        self.folder.bad_files
+        self.source.bad_files()
     }
 }

@@ -9,16 +9,26 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use notrack_runtime::logging::LogArgs;
 
-/// Programs NOTRACK rules from NoTrackPolicy files and reports what the kernel runs.
+/// Programs NOTRACK rules and reports what the kernel runs: on a node of a cluster from its NodePlan (--node-name), on
+/// any other machine from NoTrackPolicy files (--policies).
 #[derive(Debug, Parser)]
 #[command(version, about, subcommand_negates_reqs = true)]
 pub struct Args {
     /// Folder of NoTrackPolicy files (*.yaml, *.yml, *.json). It is watched.
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "node_name")]
     pub policies: Option<PathBuf>,
 
-    /// Apply, read back, print a line a policy and exit: 0 only when all of them are programmed.
-    #[arg(long)]
+    /// Name of this node: its NodePlan is followed, its status reported there. The API server is that of the pod's
+    /// service account, or of a kubeconfig. Not with --policies.
+    #[arg(long, value_name = "NAME", env = NODE_NAME)]
+    pub node_name: Option<String>,
+
+    /// UID of this node, for a token that does not tell it.
+    #[arg(long, value_name = "UID", hide = true, requires = "node_name", conflicts_with = "policies")]
+    pub node_uid: Option<String>,
+
+    /// With --policies: apply, read back, print a line a policy and exit: 0 only when all of them are programmed.
+    #[arg(long, requires = "policies")]
     pub once: bool,
 
     /// How long the kernel keeps the rules when no agent renews them: 90s, 10m, 24h or forever.
@@ -30,8 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9811")]
     pub listen: SocketAddr,
 
-    /// Labels of this node, for spec.nodeSelector.
-    #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',')]
+    /// With --policies: labels of this node, for spec.nodeSelector.
+    #[arg(long, requires = "policies", value_name = "KEY=VALUE,...", value_delimiter = ',')]
     pub node_labels: Vec<Label>,
 
     #[command(flatten)]
@@ -39,6 +49,35 @@ pub struct Args {
 
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// Where the environment names the node.
+const NODE_NAME: &str = "NODE_NAME";
+
+/// Where the agent is told what to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In the plan of the node of a name.
+    Node(String),
+}
+
+impl Args {
+    /// The mode. A folder outweighs the environment, and is refused beside a name that was given as an argument.
+    pub fn mode(&self) -> anyhow::Result<Mode> {
+        let of_environment = std::env::var(NODE_NAME).ok();
+        match (&self.policies, &self.node_name) {
+            (Some(_), Some(_)) if self.node_name != of_environment => {
+                anyhow::bail!(
+                    "--policies and --node-name exclude each other: a folder, or a plan of a cluster"
+                )
+            }
+            (Some(folder), _) => Ok(Mode::Folder(folder.clone())),
+            (None, Some(name)) if !name.is_empty() => Ok(Mode::Node(name.clone())),
+            (None, _) => anyhow::bail!("--policies or --node-name is needed"),
+        }
+    }
 }
 
 /// What else the agent can do.
@@ -129,7 +168,16 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Args::command().debug_assert();
-        assert!(Args::try_parse_from(["notrack-agent"]).is_err(), "policies are required");
+        assert!(Args::try_parse_from(["notrack-agent"]).is_err(), "policies or a plan are required");
         assert!(Args::try_parse_from(["notrack-agent", "remove"]).is_ok());
+        let mode = |arguments: &[&str]| {
+            let all = ["notrack-agent"].iter().chain(arguments);
+            Args::try_parse_from(all).map_err(anyhow::Error::from).and_then(|args| args.mode()).ok()
+        };
+        assert_eq!(mode(&["--node-name", "n1"]), Some(Mode::Node("n1".into())));
+        assert_eq!(mode(&["--policies", "p", "--once"]), Some(Mode::Folder("p".into())));
+        assert_eq!(mode(&["--node-name", "n1", "--policies", "p"]), None, "one or the other");
+        assert_eq!(mode(&["--node-name", "n1", "--once"]), None);
+        assert_eq!(mode(&["--node-name", ""]), None);
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use notrack_core::compile::{RuleSet, RuleSetDigest, compile};
+use notrack_core::compile::{RuleSet, RuleSetDigest};
 use notrack_core::diff::{CounterValue, Observed, diff, renew};
 use notrack_core::facts::{NodeFacts, Tracked};
 use notrack_core::hazard::Finding;
-use notrack_core::index::Index;
 use notrack_core::nf::{TABLE_NAME, Table};
 use notrack_core::rules::{RenderError, render};
 use notrack_netlink::nft::{Netfilter, Nft, NftError};
@@ -15,12 +14,13 @@ use notrack_netlink::socket::NetlinkError;
 use notrack_netlink::tracking::{self, tracking};
 use thiserror::Error;
 
-use crate::{facts, listeners};
+use crate::facts::{self, Observations};
+use crate::intent::Intent;
+use crate::resolver;
+use crate::ssh::Ssh;
 
 /// How often it is looked up at least who tracks.
 const TRACKING_LOOKUP: Duration = Duration::from_secs(60);
-/// How often sshd's ports are looked up.
-const SSH_LOOKUP: Duration = Duration::from_secs(30);
 
 /// Which step failed: the variant is the metric's label and the condition's reason.
 #[derive(Debug, Error)]
@@ -59,8 +59,10 @@ impl EngineError {
 /// What the kernel runs, as it was read back.
 #[derive(Clone, Debug)]
 pub struct Programmed {
-    /// What was compiled.
+    /// What was asked for.
     pub rule_set: RuleSet,
+    /// The digest under which a cluster knows it.
+    pub wanted: Option<String>,
     /// The node as it was then.
     pub facts: NodeFacts,
     /// The table that was asked for, and is there.
@@ -94,8 +96,7 @@ pub struct Engine {
     settings: Settings,
     /// Whether the node tracks, as of a generation of the ruleset and a moment.
     tracked: Option<(u32, Instant, Tracked)>,
-    /// Where sshd listens, and when that was looked up.
-    ssh: Option<(Instant, BTreeSet<u16>)>,
+    ssh: Ssh,
     /// The generation at which what is programmed was last seen in the kernel.
     seen: Option<u32>,
 }
@@ -104,22 +105,24 @@ impl Engine {
     /// Opens nf_tables of this network namespace.
     pub fn open(settings: Settings) -> Result<Engine, NftError> {
         let nft = if settings.owns_table { Nft::open()? } else { Nft::open_without_owning()? };
-        Ok(Engine { nft, settings, tracked: None, ssh: None, seen: None })
+        Ok(Engine { nft, settings, tracked: None, ssh: Ssh::default(), seen: None })
     }
 
-    /// The node's facts now.
-    pub fn facts(&mut self) -> Result<NodeFacts, EngineError> {
+    /// The node's facts now, for what is wanted of it. Where that `is_new`, everything that it may harm is looked for
+    /// first.
+    pub fn facts(&mut self, intent: &Intent, is_new: bool) -> Result<NodeFacts, EngineError> {
         let tracked = self.tracked()?;
-        let ssh = self.ssh_ports();
-        Ok(facts::read(&self.settings.labels, &ssh, self.settings.own_port, tracked))
-    }
-
-    /// Looking through every process is too much for every second.
-    fn ssh_ports(&mut self) -> BTreeSet<u16> {
-        let known = self.ssh.take().filter(|(since, _)| since.elapsed() < SSH_LOOKUP);
-        let (since, ports) = known.unwrap_or_else(|| (Instant::now(), listeners::of("sshd")));
-        self.ssh = Some((since, ports.clone()));
-        ports
+        let mut kept = intent.kept.clone();
+        kept.extend(resolver::kept());
+        kept.sort();
+        kept.dedup();
+        Ok(facts::read(Observations {
+            labels: &self.settings.labels,
+            ssh: self.ssh.ports(&intent.rule_set, is_new),
+            own_port: self.settings.own_port,
+            tracked,
+            kept,
+        }))
     }
 
     /// Who tracks depends on the ruleset: asked again when that has changed, and now and then, because legacy
@@ -139,19 +142,14 @@ impl Engine {
         Ok(tracked)
     }
 
-    /// Compiles, renders, applies and reads back. Nothing is written where the kernel already runs it.
-    pub fn reconcile(
-        &mut self,
-        index: &Index,
-        facts: &NodeFacts,
-        now: i64,
-    ) -> Result<Programmed, EngineError> {
-        let rule_set = compile(index, &self.settings.labels, now);
-        let rendered = render(&rule_set, facts, self.settings.lease)?;
+    /// Renders, applies and reads back. Nothing is written where the kernel already runs it.
+    pub fn reconcile(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Programmed, EngineError> {
+        let rendered = render(&intent.rule_set, facts, self.settings.lease)?;
         let changed = self.apply(&rendered.table)?;
         let observed = self.read_back(&rendered.table)?;
         Ok(Programmed {
-            rule_set,
+            rule_set: intent.rule_set.clone(),
+            wanted: intent.digest.clone(),
             facts: facts.clone(),
             table: rendered.table,
             digest: observed.map(|observed| observed.digest()),
@@ -183,6 +181,11 @@ impl Engine {
         }
         self.seen = Some(generation);
         Ok(observed)
+    }
+
+    /// Whether the kernel still runs a table, after a step has failed.
+    pub fn runs(&mut self, table: &Table) -> bool {
+        self.nft.observe().is_ok_and(|observed| diff(observed.as_ref(), table).is_empty())
     }
 
     /// Whether anybody has committed to nf_tables since the rules were read back.

@@ -8,33 +8,38 @@ use nix::ifaddrs::getifaddrs;
 use notrack_core::facts::{
     DEFAULT_EPHEMERAL, NodeFacts, ProtectedPort, ProtectedSide, Tracked, well_known_protected,
 };
+use notrack_core::kept::Kept;
 use notrack_core::net::{PortRange, Proto};
 
 /// Devices that hold addresses of others: kube-proxy's Service addresses (IPVS) and NodeLocal DNSCache.
 const DEVICES_OF_OTHERS: [&str; 2] = ["kube-ipvs0", "nodelocaldns"];
 
+/// What was found out elsewhere.
+pub struct Observations<'a> {
+    /// Labels of the node.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Where SSH is spoken, and how that is known.
+    pub ssh: BTreeMap<u16, &'static str>,
+    /// The port of the agent's own server.
+    pub own_port: Option<u16>,
+    /// Which families are tracked.
+    pub tracked: Tracked,
+    /// Servers that stay tracked.
+    pub kept: Vec<Kept>,
+}
+
 /// Reads the facts. What cannot be read is taken at its safest: no address, the kernel's default range.
-pub fn read(
-    labels: &BTreeMap<String, String>,
-    ssh: &BTreeSet<u16>,
-    own_port: Option<u16>,
-    tracked: Tracked,
-) -> NodeFacts {
-    let mut protected = well_known_protected();
-    for port in ssh {
-        protected.push(ProtectedPort {
-            protocol: Proto::Tcp,
-            ports: PortRange::one(*port),
-            side: ProtectedSide::Local,
-            reason: "SSH (sshd listens here)".to_owned(),
-        });
-    }
-    protected.extend(own_port.map(|port| ProtectedPort {
+pub fn read(observations: Observations<'_>) -> NodeFacts {
+    let Observations { labels, ssh, own_port, tracked, kept } = observations;
+    let local = |port: u16, reason: &str| ProtectedPort {
         protocol: Proto::Tcp,
         ports: PortRange::one(port),
         side: ProtectedSide::Local,
-        reason: "the agent's own status port".to_owned(),
-    }));
+        reason: reason.to_owned(),
+    };
+    let mut protected = well_known_protected();
+    protected.extend(ssh.into_iter().map(|(port, reason)| local(port, reason)));
+    protected.extend(own_port.map(|port| local(port, "the agent's own status port")));
     // sshd on its usual port is known already.
     protected.sort();
     protected.dedup();
@@ -43,12 +48,13 @@ pub fn read(
         ephemeral: ephemeral(),
         protected,
         tracked,
-        kept: Vec::new(),
+        kept,
         labels: labels.clone(),
     }
 }
 
-fn addresses() -> BTreeSet<IpAddr> {
+/// The node's own addresses, loopback included.
+pub fn addresses() -> BTreeSet<IpAddr> {
     let Ok(interfaces) = getifaddrs() else { return BTreeSet::new() };
     interfaces
         .filter(|interface| !DEVICES_OF_OTHERS.contains(&interface.interface_name.as_str()))

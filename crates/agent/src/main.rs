@@ -3,15 +3,21 @@
 
 mod agent;
 mod args;
+mod cluster;
 mod engine;
 mod evict;
 mod facts;
 mod folder;
+mod intent;
 mod listeners;
 mod lock;
 mod metrics;
 mod report;
+mod resolver;
 mod run;
+mod sampler;
+mod shown;
+mod ssh;
 
 use std::process::ExitCode;
 

@@ -25,6 +25,8 @@ pub struct Metrics {
     apply_seconds: Histogram,
     evicted: IntCounter,
     bad_files: IntGauge,
+    status_writes: IntCounterVec,
+    plan_state: IntGaugeVec,
 }
 
 impl Metrics {
@@ -115,6 +117,16 @@ impl Metrics {
                 "notrack_evicted_entries_total",
                 "Entries deleted from the connection table because their packets are bypassed now.",
             )?,
+            status_writes: counters(
+                "notrack_status_writes_total",
+                "Writes of the NodePlan's status: ok, gone (there is no plan) or failed.",
+                &["result"],
+            )?,
+            plan_state: gauges(
+                "notrack_plan_state",
+                "1 for Followed, or for the reason why the NodePlan is not followed as it is now.",
+                &["state"],
+            )?,
             registry,
             apply_seconds,
         })
@@ -141,6 +153,17 @@ impl Metrics {
     pub fn applied(&self, seconds: f64, result: &str) {
         self.applies.with_label_values(&[result]).inc();
         self.apply_seconds.observe(seconds);
+    }
+
+    /// A write of the plan's status.
+    pub fn status_written(&self, result: &str) {
+        self.status_writes.with_label_values(&[result]).inc();
+    }
+
+    /// How the plan stands.
+    pub fn plan_seen(&self, state: &str) {
+        self.plan_state.reset();
+        self.plan_state.with_label_values(&[state]).set(1);
     }
 
     /// Entries deleted.

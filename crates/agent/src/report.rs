@@ -1,18 +1,22 @@
 //! What the agent tells: the custom resources' own status types, made of what was read back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use notrack_api as api;
 use notrack_core::diff::CounterValue;
 use notrack_core::hazard::{Cause, Effect, Finding};
-use notrack_core::index::Index;
 use notrack_core::policy::{Action, Mode, ValidatedPolicy};
-use notrack_core::pressure::{Assessment, ConntrackSample, PressureLevel, Trend};
+use notrack_core::pressure::{Assessment, ConntrackSample, PressureLevel};
 use notrack_core::rules::counter_name;
 use serde::Serialize;
 
+use crate::cluster::source::PlanSource;
 use crate::engine::Programmed;
+
+mod node;
 
 /// What became of a policy on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,10 +90,24 @@ pub struct Report {
     pub evicted_entries: u64,
 }
 
+/// What a report of a cluster's node tells besides.
+pub struct Plan<'a> {
+    /// What is known of the plan.
+    pub source: &'a PlanSource,
+    /// Whether the kernel was last seen to run what is programmed.
+    pub stands: bool,
+    /// The node's own addresses.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
 /// What a report is made of.
 pub struct Facts<'a> {
     /// The policies known.
-    pub index: &'a Index,
+    pub policies: Vec<Arc<ValidatedPolicy>>,
+    /// The node's labels, where they decide which policies are for it.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// The plan, on a node of a cluster.
+    pub plan: Option<Plan<'a>>,
     /// What the kernel runs; `None` before the first success.
     pub programmed: Option<&'a Programmed>,
     /// Why the last attempt failed: reason and message.
@@ -112,15 +130,16 @@ pub struct Facts<'a> {
 
 /// Makes the report.
 pub fn report(mut facts: Facts<'_>) -> Report {
-    let policies: Vec<PolicyReport> = facts
-        .index
-        .policies()
-        .map(|policy| (policy.clone(), state(&facts, policy)))
-        .collect::<Vec<_>>()
-        .into_iter()
-        .map(|(policy, state)| policy_report(&mut facts, &policy, state))
-        .collect();
-    let node = node_status(&mut facts, &policies);
+    let known = std::mem::take(&mut facts.policies);
+    let mut policies = Vec::with_capacity(known.len());
+    for policy in &known {
+        let state = state(&facts, policy);
+        policies.push(policy_report(&mut facts, policy, state));
+    }
+    let node = match facts.plan.take() {
+        Some(plan) => node::in_cluster(&mut facts, &plan, &known, &policies),
+        None => node::alone(&mut facts, &policies),
+    };
     Report { node, policies, problems: facts.problems, evicted_entries: facts.evicted }
 }
 
@@ -129,7 +148,7 @@ fn state(facts: &Facts<'_>, policy: &ValidatedPolicy) -> State {
         return State::Expired;
     }
     let Some(programmed) = facts.programmed else { return State::Failed };
-    if !policy.selector.matches(&programmed.facts.labels) {
+    if facts.labels.is_some_and(|labels| !policy.selector.matches(labels)) {
         return State::NotSelected;
     }
     // The kernel still runs the last good version: that of this policy counts, not another.
@@ -250,63 +269,6 @@ fn condition(
         message: message.chars().take(1024).collect(),
         last_transition_time: api::Time(since.1),
         observed_generation: None,
-    }
-}
-
-fn node_status(facts: &mut Facts<'_>, policies: &[PolicyReport]) -> api::NodePlanStatus {
-    let (reason, message) = match (&facts.failure, facts.programmed) {
-        (Some((reason, message)), _) => (*reason, message.clone()),
-        (None, Some(_)) => ("Programmed", "the kernel runs what the policies ask for, read back".to_owned()),
-        (None, None) => ("Pending", "the policies were not read yet".to_owned()),
-    };
-    let good = facts.failure.is_none() && facts.programmed.is_some();
-    let good = status(good);
-    let conditions = [api::condition::PROGRAMMED, api::condition::READY]
-        .into_iter()
-        .map(|kind| condition(facts, "", kind, good, reason, &message))
-        .collect();
-    // Worst first; the custom resource takes no more.
-    let mut worst: Vec<&PolicyReport> = policies.iter().collect();
-    worst.sort_by(|a, b| b.state.cmp(&a.state).then(a.name.cmp(&b.name)));
-    let on_node = worst.into_iter().take(40).map(|policy| {
-        let traffic = policy.status.traffic.clone().unwrap_or_default();
-        let ready = policy.status.conditions.last();
-        api::PolicyOnNode {
-            name: policy.name.clone(),
-            uid: None,
-            generation: None,
-            state: policy.state.name().to_owned(),
-            reason: ready.map(|condition| condition.reason.clone()),
-            packets: Some(traffic.packets),
-            bytes: Some(traffic.bytes),
-        }
-    });
-    let sample = facts.sample;
-    api::NodePlanStatus {
-        observed_generation: None,
-        node_uid: None,
-        boot_id: None,
-        agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        reported_at: Some(api::Time(facts.now)),
-        programmed_digest: facts
-            .programmed
-            .and_then(|programmed| programmed.digest.as_ref())
-            .map(ToString::to_string),
-        conditions,
-        conntrack: Some(api::ConntrackFigures {
-            entries: Some(sample.entries),
-            max: Some(sample.max),
-            used_percent: Some(sample.used_percent()),
-            drops: Some(sample.drops),
-            insert_failed: Some(sample.insert_failed),
-            level: Some(level(facts.assessment.level)),
-            trend: Some(match facts.assessment.trend {
-                Trend::Falling => api::Trend::Falling,
-                Trend::Steady => api::Trend::Steady,
-                Trend::Rising => api::Trend::Rising,
-            }),
-        }),
-        policies: on_node.collect(),
     }
 }
 

@@ -14,13 +14,16 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::agent::Agent;
-use crate::args::{self, Args, Command, Keep};
+use crate::args::{self, Args, Command, Keep, Mode};
+use crate::cluster;
+use crate::cluster::source::PlanSource;
 use crate::engine::Settings;
+use crate::intent::{FolderSource, Source};
 use crate::lock;
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(24 * 3600);
 /// The connection table is sampled, and everything else looked at, this often.
-const TICK: Duration = Duration::from_secs(1);
+pub const TICK: Duration = Duration::from_secs(1);
 /// Editors write a file in several steps: a change is acted on when no other has followed for so long.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -30,26 +33,36 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(Command::Remove) = args.command {
         return remove();
     }
-    let folder = args.policies.clone().context("--policies is needed")?;
-    anyhow::ensure!(
-        folder.is_dir(),
-        "{} is not a folder: name one with NoTrackPolicy files",
-        folder.display()
-    );
+    let mode = args.mode()?;
+    let labels = args::labels(&args.node_labels);
+    let source = match &mode {
+        Mode::Folder(folder) => {
+            anyhow::ensure!(
+                folder.is_dir(),
+                "{} is not a folder: name one with NoTrackPolicy files",
+                folder.display()
+            );
+            Source::Folder(FolderSource::new(folder.clone(), labels.clone()))
+        }
+        Mode::Node(_) => Source::Plan(PlanSource::default()),
+    };
     let _lock = lock::take()?;
     let default = if args.once { Keep::Forever } else { Keep::For(DEFAULT_LEASE) };
     let settings = Settings {
-        labels: args::labels(&args.node_labels),
+        labels,
         own_port: (!args.once).then(|| args.listen.port()),
         owns_table: !args.once,
         lease: args.keep_without_agent.unwrap_or(default).lifetime(),
     };
-    let agent = Agent::open(folder.clone(), settings)?;
+    let agent = Agent::open(source, settings)?;
     if args.once {
         return Ok(once(agent));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(live(agent, &args, folder))?;
+    match mode {
+        Mode::Folder(folder) => runtime.block_on(live(agent, &args, folder))?,
+        Mode::Node(name) => runtime.block_on(cluster::live::live(agent, &args, name))?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -65,6 +78,7 @@ fn remove() -> anyhow::Result<ExitCode> {
 }
 
 fn once(mut agent: Agent) -> ExitCode {
+    agent.read_folder();
     agent.step(true);
     agent.finish_sweeps();
     agent.step(false);
@@ -89,6 +103,7 @@ async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<
     let (changed, mut changes) = mpsc::channel(1);
     let _watcher = watch(&folder, changed)?;
     tracing::info!(folder = %folder.display(), status = %args.listen, "started");
+    agent.read_folder();
     agent.step(true);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -106,6 +121,7 @@ async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<
             Some(()) = changes.recv() => settled = Some(Instant::now() + SETTLE),
             () = sleep_until(at), if settled.is_some() => {
                 settled = None;
+                agent.read_folder();
                 agent.step(true);
             }
             _ = ticks.tick() => agent.step(false),

@@ -30,3 +30,4 @@ pub mod pressure;
 pub mod rules;
 pub mod selector;
 pub mod services;
+pub mod status;

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -22,7 +22,7 @@ use nix::unistd::getppid;
 use crate::process::{run_ok, run_ok_with_input};
 use crate::tools::{locate, require_root};
 
-/// A network namespace that lives as long as this value.
+/// A network namespace that lives as long as this value, where this value made it.
 ///
 /// It is held by a file descriptor alone, not by a name under `/run/netns`: when the last
 /// descriptor closes, be it by drop, panic or SIGKILL, the kernel removes the namespace with every
@@ -54,7 +54,13 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// `nt-`, its label and a random part.
+    /// One that somebody else has made and holds, such as a node's of a test cluster.
+    pub fn open(name: &str, path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open the namespace of {name}"))?;
+        Ok(Self { name: name.to_owned(), file: Arc::new(file) })
+    }
+
+    /// `nt-`, its label and a random part; or the name that it was opened with.
     pub fn name(&self) -> &str {
         &self.name
     }

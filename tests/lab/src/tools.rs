@@ -8,7 +8,9 @@ use anyhow::{Result, bail};
 
 /// Tools by the Debian package that brings them; `tests/tools/install.sh` installs these.
 const PACKAGES: &[(&str, &[&str])] = &[
+    ("binutils", &["strip"]),
     ("conntrack", &["conntrack"]),
+    ("curl", &["curl"]),
     ("dnsperf", &["dnsperf"]),
     ("ethtool", &["ethtool"]),
     ("iproute2", &["ip", "ss", "tc"]),

@@ -9,9 +9,8 @@ use notrack_netns::agent::{Live, PATIENCE, Policies, command, once, once_command
 use notrack_netns::track;
 use notrack_netns::traffic::{self, Connection, entries};
 
-/// Applies that are killed on their way, and the time that they may take together on a busy machine.
+/// Applies that are killed on their way.
 const APPLIES: usize = 1000;
-const APPLIES_TIME: Duration = Duration::from_secs(60);
 
 /// What a rule set says of our table without counters, in an order of its own: nft lists objects in the order in
 /// which they were made.
@@ -309,11 +308,7 @@ fn a_kill_at_any_moment_leaves_the_old_or_the_new_table() {
     let (mut state, mut kept, mut changed) = (0x9e37_79b9_7f4a_7c15, 0, 0);
     // Microseconds in which the kill comes; follows the machine, so that half of the kills come before the commit.
     let mut window = 50_000;
-    let deadline = Instant::now() + APPLIES_TIME;
     for number in 0..APPLIES {
-        if Instant::now() > deadline {
-            break;
-        }
         let mut agent = Background::spawn(once_command(node, &sides[1 - current]).unwrap()).unwrap();
         let wait = Duration::from_micros(random(&mut state) % window);
         let kill_at = Instant::now() + wait;
@@ -336,7 +331,7 @@ fn a_kill_at_any_moment_leaves_the_old_or_the_new_table() {
         }
         current = found;
     }
-    println!("{kept} kills came before the commit and {changed} after it, of at most {APPLIES}");
+    println!("{kept} kills came before the commit and {changed} after it, of {APPLIES}");
     // Kills on one side only would prove nothing.
     assert!(kept > 20 && changed > 20, "{kept} before, {changed} after");
     // What both tables bypass was bypassed all the time.

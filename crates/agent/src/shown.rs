@@ -1,0 +1,46 @@
+//! What the agent's server shows.
+
+use std::sync::{PoisonError, RwLock};
+
+use notrack_api::ConditionStatus;
+use notrack_api::condition::READY;
+use notrack_runtime::server::Source;
+
+use crate::report::Report;
+
+/// The last report; written by the agent alone.
+#[derive(Default)]
+pub struct Shown {
+    report: RwLock<Option<Report>>,
+}
+
+impl Shown {
+    /// Shows a report from now on.
+    pub fn set(&self, report: Report) {
+        *self.report.write().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
+    /// The last report.
+    pub fn get(&self) -> Option<Report> {
+        self.report.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Source for Shown {
+    fn healthy(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let Some(report) = self.get() else { return Err("the policies were not programmed yet".to_owned()) };
+        match report.node.conditions.iter().find(|condition| condition.type_ == READY) {
+            Some(condition) if condition.status == ConditionStatus::True => Ok(()),
+            Some(condition) => Err(format!("{}: {}", condition.reason, condition.message)),
+            None => Err("nothing is known yet".to_owned()),
+        }
+    }
+
+    fn status(&self) -> serde_json::Value {
+        serde_json::to_value(self.get()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,145 @@
+//! The controller's metrics, by Prometheus' conventions: base units, totals end in `_total`.
+
+use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::write::{WriteError, Written};
+
+/// Every metric of the controller. Clones show the same figures.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Where they are gathered.
+    pub registry: Registry,
+    leader: IntGauge,
+    compile_seconds: Histogram,
+    writes: IntCounterVec,
+    watch_errors: IntCounterVec,
+    unreadable: IntCounterVec,
+    policies: IntGaugeVec,
+    nodes: IntGaugeVec,
+    rule_sets: IntGauge,
+    crds_behind: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them all.
+    pub fn new() -> prometheus::Result<Metrics> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok::<_, prometheus::Error>(gauges)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let compile_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "notrack_controller_compile_duration_seconds",
+                "From what is known of the cluster to a plan for every node.",
+            )
+            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
+        )?;
+        registry.register(Box::new(compile_seconds.clone()))?;
+        let build = GaugeVec::new(
+            Opts::new("notrack_controller_build_info", "Always 1; the label tells the version."),
+            &["version"],
+        )?;
+        registry.register(Box::new(build.clone()))?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        Ok(Metrics {
+            leader: gauge(
+                "notrack_controller_leader",
+                "1 for the one controller that writes, 0 for others.",
+            )?,
+            writes: counters(
+                "notrack_controller_writes_total",
+                "Writes to the API server, by what was written and how it ended.",
+                &["kind", "result"],
+            )?,
+            watch_errors: counters(
+                "notrack_controller_watch_errors_total",
+                "Failures to list or watch a kind.",
+                &["kind"],
+            )?,
+            unreadable: counters(
+                "notrack_controller_unreadable_objects_total",
+                "Objects that could not be read; what was known of them stays.",
+                &["kind"],
+            )?,
+            policies: gauges(
+                "notrack_controller_policies",
+                "NoTrackPolicies by the value of their condition Ready.",
+                &["ready"],
+            )?,
+            nodes: gauges(
+                "notrack_controller_nodes",
+                "Linux nodes: programmed as planned, behind their plan, or silent.",
+                &["state"],
+            )?,
+            rule_sets: gauge("notrack_controller_rule_sets", "RuleSets in use.")?,
+            crds_behind: gauge(
+                "notrack_controller_crd_fields_missing",
+                "Fields that the installed CRDs lack: not 0 means that they must be upgraded.",
+            )?,
+            registry,
+            compile_seconds,
+        })
+    }
+
+    /// Whether this controller writes.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    /// A compilation, and how many rule sets came of it.
+    pub fn compiled(&self, seconds: f64, rule_sets: usize) {
+        self.compile_seconds.observe(seconds);
+        self.rule_sets.set(number(rule_sets));
+    }
+
+    /// A write.
+    pub fn wrote<T>(&self, kind: Written, result: &Result<T, WriteError>) {
+        let result = result.as_ref().map_or_else(WriteError::reason, |_| "ok");
+        self.writes.with_label_values(&[kind.name(), result]).inc();
+    }
+
+    /// A watch failed.
+    pub fn watch_failed(&self, kind: &str) {
+        self.watch_errors.with_label_values(&[kind]).inc();
+    }
+
+    /// An object could not be read.
+    pub fn unreadable(&self, kind: &str) {
+        self.unreadable.with_label_values(&[kind]).inc();
+    }
+
+    /// Policies by the value of Ready.
+    pub fn policies(&self, ready: usize, not_ready: usize, unknown: usize) {
+        for (label, count) in [("True", ready), ("False", not_ready), ("Unknown", unknown)] {
+            self.policies.with_label_values(&[label]).set(number(count));
+        }
+    }
+
+    /// Nodes by state.
+    pub fn nodes(&self, programmed: usize, behind: usize, silent: usize) {
+        for (label, count) in [("programmed", programmed), ("behind", behind), ("silent", silent)] {
+            self.nodes.with_label_values(&[label]).set(number(count));
+        }
+    }
+
+    /// Fields that the installed CRDs lack.
+    pub fn crds_behind(&self, fields: usize) {
+        self.crds_behind.set(number(fields));
+    }
+}
+
+fn number(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

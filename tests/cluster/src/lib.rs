@@ -1,0 +1,21 @@
+//! A real Kubernetes for tests: control plane and nodes in namespaces, the operator on it in pods from images made of
+//! our own programs, with the manifests of `deploy/` and no other identity than theirs.
+//!
+//! ```no_run
+//! let cluster = notrack_cluster::Cluster::start(&notrack_cluster::Options::default())?;
+//! cluster.install()?;
+//! cluster.kubectl("get nodeplans")?;
+//! # anyhow::Ok(())
+//! ```
+
+mod audit;
+mod cluster;
+mod images;
+mod operator;
+mod testbed;
+mod traffic;
+
+pub use audit::Write;
+pub use cluster::{Cluster, Node, Options, PATIENCE, policy};
+pub use operator::{agent_pod, condition, is_ready};
+pub use traffic::{fetch, serve};

@@ -1,0 +1,239 @@
+//! What fails in a cluster, and that nothing enforced changes with it: before, during and after.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use notrack_cluster::{Cluster, Options, PATIENCE, fetch, is_ready, policy, serve};
+use notrack_lab::{run_ok, wait_until};
+use serde_json::Value;
+
+const PORT: u16 = 8080;
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn nothing_enforced_changes_when_something_fails() {
+    let world = World::start();
+    world.agents_restart_all_at_once();
+    world.the_api_server_goes_away();
+    world.plans_are_deleted();
+    world.the_agents_are_forbidden_everything();
+    world.the_controllers_are_killed();
+    world.a_node_is_deleted_and_comes_back();
+    world.the_definitions_are_deleted();
+    world.the_definitions_are_older_than_the_controller();
+}
+
+struct World {
+    cluster: Cluster,
+}
+
+/// What a kernel enforces: the rules with their handles, which a new commit of them would change.
+type Enforced = BTreeMap<String, String>;
+
+impl World {
+    fn start() -> World {
+        let cluster = Cluster::start(&Options::default()).unwrap();
+        cluster.install().unwrap();
+        serve(&cluster, "web", "node2", PORT).unwrap();
+        let world = World { cluster };
+        world.apply_policy();
+        world.wait_until_ready();
+        world
+    }
+
+    fn apply_policy(&self) {
+        let flow = format!(
+            "{{name: http, action: NoTrack, role: Server, ports: [{{protocol: TCP, port: {PORT}}}]}}"
+        );
+        self.cluster.apply(&policy("edge", &format!("nodeSelector: {{}}\nflows:\n- {flow}"))).unwrap();
+    }
+
+    fn wait_until_ready(&self) {
+        self.cluster.wait_for("notrackpolicy/edge", "the policy is ready", is_ready).unwrap();
+    }
+
+    /// Rules and their handles on every node, without what counts or runs out.
+    fn enforced(&self) -> Enforced {
+        let table = |node: &notrack_cluster::Node| {
+            let network = node.network().unwrap();
+            let list = ["-a", "-s", "list", "table", "inet", "notrack-dev"];
+            let text = run_ok(network.command("nft").args(list)).unwrap_or_default();
+            // The rest of an element's life changes by itself.
+            let stable: Vec<&str> = text.lines().filter(|line| !line.contains("expires")).collect();
+            stable.join("\n")
+        };
+        self.cluster.nodes.iter().map(|node| (node.name.clone(), table(node))).collect()
+    }
+
+    /// Asks the server; fails unless the answer came and neither half made an entry.
+    fn is_bypassed(&self) -> bool {
+        let (client, server) = (self.cluster.node("node1").unwrap(), self.cluster.node("node2").unwrap());
+        let answered = fetch(client.network().unwrap().command("curl"), &server.address, PORT, SECOND);
+        let entries = server.network().unwrap().conntrack(&format!("-p tcp --dport {PORT}")).unwrap();
+        answered && entries.is_empty()
+    }
+
+    /// Checks that nothing changes while something fails.
+    fn unchanged_while<T>(&self, what: &str, fails: impl FnOnce() -> T) -> T {
+        let before = self.enforced();
+        assert!(before.values().all(|table| table.contains("notrack")), "{what}: before: {before:?}");
+        assert!(self.is_bypassed(), "{what}: before");
+        let result = fails();
+        assert_eq!(self.enforced(), before, "{what}: during");
+        assert!(self.is_bypassed(), "{what}: during");
+        result
+    }
+
+    fn reports_after(&self, mark: &Value) -> impl Fn(&Value) -> bool {
+        let mark = mark.clone();
+        move |plan: &Value| plan["status"]["reportedAt"].is_string() && plan["status"]["reportedAt"] != mark
+    }
+
+    fn agents_restart_all_at_once(&self) {
+        self.unchanged_while("all agents restart", || {
+            self.cluster
+                .kubectl("delete pods -n notrack-system -l app.kubernetes.io/component=agent --now")
+                .unwrap();
+            self.cluster.wait_until_installed().unwrap();
+        });
+        self.wait_until_ready();
+    }
+
+    fn the_api_server_goes_away(&self) {
+        let reported = self.cluster.get("nodeplan/node2").unwrap()["status"]["reportedAt"].clone();
+        self.unchanged_while("the API server is killed", || {
+            self.cluster.control("stop", "apiserver").unwrap();
+            for _ in 0..10 {
+                assert!(self.is_bypassed());
+                std::thread::sleep(SECOND / 2);
+            }
+        });
+        self.unchanged_while("the API server is back", || {
+            self.cluster.control("start", "apiserver").unwrap()
+        });
+        // Whoever has something to say says it again: a change reaches the kernels and comes back.
+        self.cluster.kubectl("annotate --overwrite nodeplan/node2 seen=again").unwrap();
+        self.apply_other(9001);
+        let newer = self.reports_after(&reported);
+        self.cluster.wait_for("nodeplan/node2", "the agent reports again", newer).unwrap();
+    }
+
+    /// A change of the policy that every node must take: shows that all parts work again.
+    fn apply_other(&self, port: u16) {
+        let ports = format!("[{{protocol: TCP, port: {PORT}}}, {{protocol: TCP, port: {port}}}]");
+        let flow = format!("{{name: http, action: NoTrack, role: Server, ports: {ports}}}");
+        self.cluster.apply(&policy("edge", &format!("nodeSelector: {{}}\nflows:\n- {flow}"))).unwrap();
+        self.wait_until_ready();
+        let programmed = || self.enforced().values().all(|table| table.contains(&format!(" {port} ")));
+        wait_until("every kernel has the change", PATIENCE, programmed).unwrap();
+    }
+
+    fn plans_are_deleted(&self) {
+        self.unchanged_while("every plan is deleted", || {
+            self.cluster.kubectl("delete nodeplans --all").unwrap();
+            let all = |plans: &Value| {
+                let with_rules = |plan: &&Value| {
+                    plan["spec"]["ruleSet"].is_object()
+                        && plan["status"]["programmedDigest"] == plan["spec"]["ruleSet"]["digest"]
+                };
+                plans["items"].as_array().is_some_and(|all| all.iter().filter(with_rules).count() == 3)
+            };
+            self.cluster.wait_for("nodeplans", "the plans are back and reported", all).unwrap();
+        });
+        self.wait_until_ready();
+    }
+
+    fn the_agents_are_forbidden_everything(&self) {
+        self.unchanged_while("the agents get 403", || {
+            self.cluster.kubectl("delete clusterrolebinding notrack-agent").unwrap();
+            // A restarted agent has nothing but its kernel then.
+            self.cluster
+                .kubectl("delete pods -n notrack-system -l app.kubernetes.io/component=agent --now")
+                .unwrap();
+            let running = |pods: &Value| {
+                let runs = |pod: &&Value| pod["status"]["phase"] == "Running";
+                pods["items"].as_array().is_some_and(|all| all.iter().filter(runs).count() == 3)
+            };
+            let pods = "pods -n notrack-system -l app.kubernetes.io/component=agent";
+            self.cluster.wait_for(pods, "the agents run", running).unwrap();
+        });
+        self.unchanged_while("the agents may read again", || {
+            self.cluster.kubectl("apply --server-side -f deploy/access.yaml").unwrap();
+            self.cluster.wait_until_installed().unwrap();
+        });
+        self.apply_other(9002);
+    }
+
+    fn the_controllers_are_killed(&self) {
+        self.unchanged_while("both controllers are killed", || {
+            self.cluster
+                .kubectl("delete pods -n notrack-system -l app.kubernetes.io/component=controller --now")
+                .unwrap();
+            self.cluster.wait_until_installed().unwrap();
+        });
+        // The new leader writes, with a later epoch; nothing else changes.
+        self.apply_other(9003);
+    }
+
+    fn a_node_is_deleted_and_comes_back(&self) {
+        let uid = |node: &Value| node["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let old = uid(&self.cluster.get("node/node3").unwrap());
+        self.unchanged_while("a Node object is deleted", || {
+            self.cluster.kubectl("delete node node3").unwrap();
+            let gone = |plan: &Value| plan.is_null();
+            self.cluster.wait_for("nodeplan/node3", "its plan is collected", gone).unwrap();
+        });
+        // A kubelet registers its node when it starts.
+        self.cluster.control("stop", "node3/kubelet").unwrap();
+        self.cluster.control("start", "node3/kubelet").unwrap();
+        let plan = self
+            .cluster
+            .wait_for("nodeplan/node3", "the new node's agent reports", |plan| {
+                plan["status"]["programmedDigest"].is_string()
+                    && plan["status"]["programmedDigest"] == plan["spec"]["ruleSet"]["digest"]
+            })
+            .unwrap();
+        assert_ne!(plan["spec"]["nodeUID"].as_str().unwrap(), old);
+        assert_eq!(plan["spec"]["nodeUID"], plan["status"]["nodeUID"]);
+        self.wait_until_ready();
+    }
+
+    fn the_definitions_are_deleted(&self) {
+        self.unchanged_while("the CRDs are deleted", || {
+            self.cluster.kubectl("delete -k crds").unwrap();
+            std::thread::sleep(SECOND * 5);
+        });
+        self.cluster.kubectl("apply --server-side -k crds").unwrap();
+        let made = || {
+            let text = "nodeSelector: {}\nflows:\n- {name: http, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 8080}]}";
+            self.cluster.apply(&policy("edge", text)).is_ok()
+        };
+        wait_until("the API server serves the CRDs", PATIENCE, made).unwrap();
+        self.wait_until_ready();
+        assert!(self.is_bypassed());
+    }
+
+    fn the_definitions_are_older_than_the_controller(&self) {
+        let path = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/pressure";
+        run_ok(self.cluster.kubectl_command().args([
+            "patch",
+            "crd",
+            "notrackpolicies.notrack.dev",
+            "--type=json",
+            "-p",
+            &format!(r#"[{{"op": "remove", "path": "{path}"}}]"#),
+        ]))
+        .unwrap();
+        self.unchanged_while("the CRDs are older than the controller", || {
+            self.cluster
+                .kubectl("delete pods -n notrack-system -l app.kubernetes.io/component=controller --now")
+                .unwrap();
+            let says = || {
+                let logs = "logs -n notrack-system -l app.kubernetes.io/component=controller --tail=-1";
+                self.cluster.kubectl(logs).is_ok_and(|log| log.to_lowercase().contains("upgrade the crds"))
+            };
+            wait_until("the controller says: upgrade the CRDs", PATIENCE, says).unwrap();
+        });
+    }
+}
