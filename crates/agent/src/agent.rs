@@ -236,7 +236,8 @@ impl Agent {
         });
         self.metrics.reported(&report.policies, self.source.bad_files());
         if let Source::Plan(source) = &self.source {
-            self.metrics.plan_seen(source.trouble().map_or("Followed", |trouble| trouble.reason()));
+            let followed = if source.followed().is_some() { "Followed" } else { "Pending" };
+            self.metrics.plan_seen(source.trouble().map_or(followed, |trouble| trouble.reason()));
         }
         self.shown.set(report);
     }

@@ -112,11 +112,14 @@ impl Engine {
     /// first.
     pub fn facts(&mut self, intent: &Intent, is_new: bool) -> Result<NodeFacts, EngineError> {
         let tracked = self.tracked()?;
+        let addresses = facts::addresses();
         let mut kept = intent.kept.clone();
-        kept.extend(resolver::kept());
+        let asked = intent.asked.iter().cloned().chain(resolver::kept());
+        kept.extend(asked.filter(|server| intent.concerns(server, &addresses)));
         kept.sort();
         kept.dedup();
         Ok(facts::read(Observations {
+            addresses,
             labels: &self.settings.labels,
             ssh: self.ssh.ports(&intent.rule_set, is_new),
             own_port: self.settings.own_port,

@@ -16,6 +16,8 @@ const DEVICES_OF_OTHERS: [&str; 2] = ["kube-ipvs0", "nodelocaldns"];
 
 /// What was found out elsewhere.
 pub struct Observations<'a> {
+    /// The node's own addresses.
+    pub addresses: BTreeSet<IpAddr>,
     /// Labels of the node.
     pub labels: &'a BTreeMap<String, String>,
     /// Where SSH is spoken, and how that is known.
@@ -30,7 +32,7 @@ pub struct Observations<'a> {
 
 /// Reads the facts. What cannot be read is taken at its safest: no address, the kernel's default range.
 pub fn read(observations: Observations<'_>) -> NodeFacts {
-    let Observations { labels, ssh, own_port, tracked, kept } = observations;
+    let Observations { addresses, labels, ssh, own_port, tracked, kept } = observations;
     let local = |port: u16, reason: &str| ProtectedPort {
         protocol: Proto::Tcp,
         ports: PortRange::one(port),
@@ -43,14 +45,7 @@ pub fn read(observations: Observations<'_>) -> NodeFacts {
     // sshd on its usual port is known already.
     protected.sort();
     protected.dedup();
-    NodeFacts {
-        addresses: addresses(),
-        ephemeral: ephemeral(),
-        protected,
-        tracked,
-        kept,
-        labels: labels.clone(),
-    }
+    NodeFacts { addresses, ephemeral: ephemeral(), protected, tracked, kept, labels: labels.clone() }
 }
 
 /// The node's own addresses, loopback included.

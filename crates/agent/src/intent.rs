@@ -1,12 +1,13 @@
 //! What is wanted of the kernel, whoever wants it: a folder of policies or the plan of a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use notrack_core::compile::{RuleSet, compile};
 use notrack_core::kept::Kept;
-use notrack_core::policy::ValidatedPolicy;
+use notrack_core::policy::{Action, Role, ValidatedPolicy};
 
 use crate::cluster::source::PlanSource;
 use crate::folder::{Folder, Problem};
@@ -18,11 +19,27 @@ pub struct Intent {
     pub rule_set: RuleSet,
     /// The digest under which a cluster knows them. `None` where there is no cluster, or it wants no rules.
     pub digest: Option<String>,
-    /// What stays tracked on this node besides.
+    /// What stays tracked on this node besides, by order of the controller.
     pub kept: Vec<Kept>,
+    /// Servers that this node itself asks: they stay tracked too, where a flow might bypass them.
+    pub asked: Vec<Kept>,
 }
 
 impl Intent {
+    /// Whether any flow might bypass what this node asks of the servers, from ports that are not named: flows in which
+    /// it is not the server itself, unless the servers have an address of its own. What none may bypass would only
+    /// make the kernel's maps longer.
+    pub fn concerns(&self, kept: &Kept, own: &BTreeSet<IpAddr>) -> bool {
+        let is_own = kept.addresses.is_none_or(|range| own.iter().any(|address| range.contains(*address)));
+        let mut flows = self.rule_set.policies().iter().flat_map(|policy| &policy.flows);
+        flows.any(|flow| {
+            let mut named = flow.ports.iter().filter(|(protocol, _)| *protocol == kept.protocol);
+            flow.action == Action::NoTrack
+                && (is_own || flow.role != Role::Server)
+                && named.any(|(_, range)| range.intersection(kept.ports).is_some())
+        })
+    }
+
     /// Whether any of its policies has ended at `now` (seconds since 1970).
     pub fn has_expired(&self, now: i64) -> bool {
         self.rule_set.policies().iter().any(|policy| policy.is_expired(now))
@@ -74,6 +91,7 @@ impl Source {
                 rule_set: compile(source.folder.index(), &source.labels, now),
                 digest: None,
                 kept: Vec::new(),
+                asked: Vec::new(),
             }),
             Source::Plan(source) => source.intent(now),
         }
@@ -111,5 +129,44 @@ impl Source {
             Source::Folder(source) => source.folder.bad_files,
             Source::Plan(_) => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notrack_core::hazard::HazardKind;
+    use notrack_core::manifest::parse;
+    use notrack_core::net::{AddressRange, PortRange, Proto};
+    use notrack_core::policy::validate;
+
+    use super::*;
+
+    #[test]
+    fn only_servers_that_a_flow_may_bypass_concern_it() {
+        let text = "apiVersion: notrack.dev/v1alpha1\nkind: NoTrackPolicy\nmetadata: {name: p}\nspec:\n  nodeSelector: {}\n  \
+                    mode: Enforce\n  flows:\n  \
+                    - {name: s, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 80}]}\n  \
+                    - {name: c, action: NoTrack, role: Client, ports: [{protocol: TCP, port: 53}], peers: [{cidr: 192.0.2.0/24}]}\n  \
+                    - {name: t, action: Track, role: Client, ports: [{protocol: TCP, port: 443}], peers: [{cidr: 192.0.2.0/24}]}\n";
+        let policy = validate(&parse("p.yaml", text).manifests[0].policy).unwrap();
+        let rule_set = RuleSet::new(vec![policy.into()], Vec::new());
+        let intent = Intent { rule_set, digest: None, kept: Vec::new(), asked: Vec::new() };
+        let own = [IpAddr::from([10, 0, 0, 1])].into();
+        let concerns = |protocol, address: [u8; 4], port| {
+            let kept = Kept {
+                hazard: HazardKind::Protected,
+                protocol,
+                addresses: Some(AddressRange::one(address.into())),
+                ports: PortRange::one(port),
+                spares_interfaces: false,
+                evidence: String::new(),
+            };
+            intent.concerns(&kept, &own)
+        };
+        assert!(concerns(Proto::Tcp, [192, 0, 2, 1], 53));
+        assert!(!concerns(Proto::Udp, [192, 0, 2, 1], 53), "another protocol");
+        assert!(!concerns(Proto::Tcp, [192, 0, 2, 1], 443), "an exception tracks it anyway");
+        assert!(!concerns(Proto::Tcp, [192, 0, 2, 1], 80), "served here, asked there");
+        assert!(concerns(Proto::Tcp, [10, 0, 0, 1], 80), "served and asked here");
     }
 }

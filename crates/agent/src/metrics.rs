@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use notrack_core::pressure::{ConntrackSample, PressureLevel};
-use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use notrack_runtime::metrics::Maker;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::report::PolicyReport;
 
@@ -32,103 +31,69 @@ pub struct Metrics {
 impl Metrics {
     /// Registers them all.
     pub fn new() -> prometheus::Result<Metrics> {
-        let registry = Registry::new();
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(gauges.clone()))?;
-            Ok::<_, prometheus::Error>(gauges)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
-        };
-        let apply_seconds = Histogram::with_opts(
-            HistogramOpts::new(
-                "notrack_apply_duration_seconds",
-                "From policies to rules read back from the kernel.",
-            )
-            .buckets(vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
-        )?;
-        registry.register(Box::new(apply_seconds.clone()))?;
-        let build = GaugeVec::new(
-            Opts::new("notrack_build_info", "Always 1; the label tells the version."),
-            &["version"],
-        )?;
-        registry.register(Box::new(build.clone()))?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        let make = Maker::default();
+        make.build_info("notrack_build_info", env!("CARGO_PKG_VERSION"))?;
         Ok(Metrics {
-            entries: gauge(
+            entries: make.gauge(
                 "notrack_conntrack_entries",
                 "Entries of the connection table in this network namespace.",
             )?,
-            limit: gauge(
+            limit: make.gauge(
                 "notrack_conntrack_entries_limit",
                 "Most entries that the kernel takes; 0 means no limit.",
             )?,
-            drops: counter(
+            drops: make.counter(
                 "notrack_conntrack_drops_total",
                 "Packets and entries dropped because the table was full.",
             )?,
-            insert_failed: counter(
-                "notrack_conntrack_insert_failures_total",
-                "Entries that could not be inserted.",
-            )?,
-            pressure: gauges(
+            insert_failed: make
+                .counter("notrack_conntrack_insert_failures_total", "Entries that could not be inserted.")?,
+            pressure: make.gauges(
                 "notrack_conntrack_pressure_level",
                 "1 for the current level, 0 for the others.",
                 &["level"],
             )?,
-            packets: counters(
+            packets: make.counters(
                 "notrack_policy_bypassed_packets_total",
                 "Packets that a policy bypassed since its counter was made.",
                 &["policy"],
             )?,
-            bytes: counters(
+            bytes: make.counters(
                 "notrack_policy_bypassed_bytes_total",
                 "Bytes that a policy bypassed since its counter was made.",
                 &["policy"],
             )?,
-            state: gauges(
+            state: make.gauges(
                 "notrack_policy_state",
                 "1 for the state that a policy is in.",
                 &["policy", "state"],
             )?,
-            bad_files: gauge(
-                "notrack_bad_policy_files",
-                "Policy files of the last reading that were refused.",
-            )?,
-            applies: counters(
+            bad_files: make
+                .gauge("notrack_bad_policy_files", "Policy files of the last reading that were refused.")?,
+            applies: make.counters(
                 "notrack_applies_total",
                 "Attempts to bring the kernel to what the policies ask for.",
                 &["result"],
             )?,
-            evicted: counter(
+            evicted: make.counter(
                 "notrack_evicted_entries_total",
                 "Entries deleted from the connection table because their packets are bypassed now.",
             )?,
-            status_writes: counters(
+            status_writes: make.counters(
                 "notrack_status_writes_total",
                 "Writes of the NodePlan's status: ok, gone (there is no plan) or failed.",
                 &["result"],
             )?,
-            plan_state: gauges(
+            plan_state: make.gauges(
                 "notrack_plan_state",
-                "1 for Followed, or for the reason why the NodePlan is not followed as it is now.",
+                "1 for Followed or Pending, or for the reason why the NodePlan is not followed as it is now.",
                 &["state"],
             )?,
-            registry,
-            apply_seconds,
+            registry: make.registry.clone(),
+            apply_seconds: make.seconds(
+                "notrack_apply_duration_seconds",
+                "From policies to rules read back from the kernel.",
+            )?,
         })
     }
 

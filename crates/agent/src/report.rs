@@ -183,6 +183,11 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
             .iter()
             .find(|finding| finding.effect == Effect::Refused)
             .map_or("NothingMatches", |finding| finding.cause.name()),
+        // In effect, but not all of it: what took the rest is worth more than the state's name.
+        (State::Programmed | State::Auditing, _) => found
+            .iter()
+            .find(|finding| finding.effect == Effect::Subtracted)
+            .map_or(state.name(), |finding| finding.cause.name()),
         _ => state.name(),
     };
     let message = match (state, &facts.failure) {

@@ -1,6 +1,7 @@
 //! The controller's metrics, by Prometheus' conventions: base units, totals end in `_total`.
 
-use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use notrack_runtime::metrics::Maker;
+use prometheus::{Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::write::{WriteError, Written};
 
@@ -23,73 +24,46 @@ pub struct Metrics {
 impl Metrics {
     /// Registers them all.
     pub fn new() -> prometheus::Result<Metrics> {
-        let registry = Registry::new();
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(gauges.clone()))?;
-            Ok::<_, prometheus::Error>(gauges)
-        };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
-        };
-        let compile_seconds = Histogram::with_opts(
-            HistogramOpts::new(
-                "notrack_controller_compile_duration_seconds",
-                "From what is known of the cluster to a plan for every node.",
-            )
-            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
-        )?;
-        registry.register(Box::new(compile_seconds.clone()))?;
-        let build = GaugeVec::new(
-            Opts::new("notrack_controller_build_info", "Always 1; the label tells the version."),
-            &["version"],
-        )?;
-        registry.register(Box::new(build.clone()))?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        let make = Maker::default();
+        make.build_info("notrack_controller_build_info", env!("CARGO_PKG_VERSION"))?;
         Ok(Metrics {
-            leader: gauge(
-                "notrack_controller_leader",
-                "1 for the one controller that writes, 0 for others.",
-            )?,
-            writes: counters(
+            leader: make
+                .gauge("notrack_controller_leader", "1 for the one controller that writes, 0 for others.")?,
+            writes: make.counters(
                 "notrack_controller_writes_total",
                 "Writes to the API server, by what was written and how it ended.",
                 &["kind", "result"],
             )?,
-            watch_errors: counters(
+            watch_errors: make.counters(
                 "notrack_controller_watch_errors_total",
                 "Failures to list or watch a kind.",
                 &["kind"],
             )?,
-            unreadable: counters(
+            unreadable: make.counters(
                 "notrack_controller_unreadable_objects_total",
                 "Objects that could not be read; what was known of them stays.",
                 &["kind"],
             )?,
-            policies: gauges(
+            policies: make.gauges(
                 "notrack_controller_policies",
                 "NoTrackPolicies by the value of their condition Ready.",
                 &["ready"],
             )?,
-            nodes: gauges(
+            nodes: make.gauges(
                 "notrack_controller_nodes",
                 "Linux nodes: programmed as planned, behind their plan, or silent.",
                 &["state"],
             )?,
-            rule_sets: gauge("notrack_controller_rule_sets", "RuleSets in use.")?,
-            crds_behind: gauge(
+            rule_sets: make.gauge("notrack_controller_rule_sets", "RuleSets in use.")?,
+            crds_behind: make.gauge(
                 "notrack_controller_crd_fields_missing",
                 "Fields that the installed CRDs lack: not 0 means that they must be upgraded.",
             )?,
-            registry,
-            compile_seconds,
+            registry: make.registry.clone(),
+            compile_seconds: make.seconds(
+                "notrack_controller_compile_duration_seconds",
+                "From what is known of the cluster to a plan for every node.",
+            )?,
         })
     }
 

@@ -173,9 +173,11 @@ fn is_of(policy: &PolicyView<'_>, entry: &api::PolicyOnNode) -> bool {
 
 fn reported_standing<'a>(policy: &PolicyView<'_>, entry: &'a api::PolicyOnNode) -> Standing<'a> {
     let why = |fallback| word(entry.reason.as_deref().unwrap_or_default()).unwrap_or(fallback);
+    let part = |whole| Some(why(whole)).filter(|reason| *reason != whole);
     match entry.state.as_str() {
-        "Programmed" => Standing::Programmed { engaged: !policy.audit, why: None },
-        "Auditing" => Standing::Programmed { engaged: false, why: None },
+        // The reason says what took a part of it, if anything did.
+        "Programmed" => Standing::Programmed { engaged: !policy.audit, why: part("Programmed") },
+        "Auditing" => Standing::Programmed { engaged: false, why: part("Auditing") },
         "Ineffective" => Standing::Programmed { engaged: false, why: Some(why("Ineffective")) },
         "Refused" => Standing::Blocked(why("Refused")),
         "Expired" if policy.expired => Standing::Ended,

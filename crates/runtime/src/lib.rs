@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod logging;
+pub mod metrics;
 pub mod server;
 pub mod shutdown;

@@ -59,9 +59,15 @@ impl World {
             let network = node.network().unwrap();
             let list = ["-a", "-s", "list", "table", "inet", "notrack-dev"];
             let text = run_ok(network.command("nft").args(list)).unwrap_or_default();
-            // The rest of an element's life changes by itself.
-            let stable: Vec<&str> = text.lines().filter(|line| !line.contains("expires")).collect();
-            stable.join("\n")
+            // The rest of an element's life changes by itself, and who owns the table with the agent.
+            let is_stable = |line: &&str| {
+                let line = line.trim();
+                !line.contains("expires")
+                    && !line.starts_with("table")
+                    && !line.starts_with("flags owner")
+                    && line != "flags"
+            };
+            text.lines().filter(is_stable).collect::<Vec<_>>().join("\n")
         };
         self.cluster.nodes.iter().map(|node| (node.name.clone(), table(node))).collect()
     }
@@ -183,6 +189,10 @@ impl World {
             self.cluster.kubectl("delete node node3").unwrap();
             let gone = |plan: &Value| plan.is_null();
             self.cluster.wait_for("nodeplan/node3", "its plan is collected", gone).unwrap();
+            // Its agent's pod is collected too: another one, with a token of the new node, comes with that.
+            let gone = |pods: &Value| pods["items"].as_array().is_some_and(Vec::is_empty);
+            let pods = "pods -n notrack-system -l app.kubernetes.io/component=agent --field-selector spec.nodeName=node3";
+            self.cluster.wait_for(pods, "its agent's pod is collected", gone).unwrap();
         });
         // A kubelet registers its node when it starts.
         self.cluster.control("stop", "node3/kubelet").unwrap();

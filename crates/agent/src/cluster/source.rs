@@ -116,7 +116,8 @@ impl PlanSource {
         Some(Intent {
             rule_set: order.rule_set.as_ref().map_or_else(empty, |rule_set| rule_set.without_expired(now)),
             digest: order.rule_set.as_ref().map(|rule_set| rule_set.digest().to_string()),
-            kept: order.exclusions.iter().chain(&self.servers).cloned().collect(),
+            kept: order.exclusions.clone(),
+            asked: self.servers.clone(),
         })
     }
 

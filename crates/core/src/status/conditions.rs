@@ -115,7 +115,7 @@ fn in_order(policy: &PolicyView<'_>, all: &Tally<'_>) -> Verdict {
         false => format!("in effect on {} of {}", counts.engaged, nodes(counts.matched)),
     };
     let rest = [
-        ("", &[Kind::Note][..]),
+        ("not all of it: ", &[Kind::Note][..]),
         ("unavailable: ", &[Kind::Unavailable]),
         ("joined less than five minutes ago: ", &[Kind::Blocking, Kind::Pending]),
     ];

@@ -243,7 +243,7 @@ fn where_nothing_tracks_a_policy_is_programmed_without_effect() {
     assert_eq!(counts(&status), [2, 2, 1, 0, 0, 0]);
     assert_eq!(reasons(&status), [("NotTracked", 1)]);
     assert_eq!(told(&status, READY), "True AllNodes");
-    assert_eq!(message(&status, READY), "in effect on 1 of 2 nodes; NotTracked on 1 node (b)");
+    assert_eq!(message(&status, READY), "in effect on 1 of 2 nodes; not all of it: NotTracked on 1 node (b)");
 }
 
 #[test]
