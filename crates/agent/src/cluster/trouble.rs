@@ -35,8 +35,11 @@ pub enum Trouble {
         "there is no NodePlan {0:?}: the controller has not written it, or somebody deleted it; what is programmed stays"
     )]
     PlanMissing(String),
-    /// The plan is for an earlier node of the same name.
-    #[error("the plan is for the node of UID {plan}, this one has {own}; what is programmed stays")]
+    /// The plan is for another node of the same name than the agent's token.
+    #[error(
+        "the plan is for the node of UID {plan}, this agent's token for {own}; what is programmed stays; where the Node \
+         object was deleted and came back, delete this agent's pod: the next one gets a token of the new node"
+    )]
     OtherNode {
         /// The node of the plan.
         plan: String,

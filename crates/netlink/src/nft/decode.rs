@@ -331,6 +331,7 @@ fn known_keys() -> Vec<Vec<FieldType>> {
     let mut keys = vec![vec![NfProto], vec![TcpFlag], vec![IcmpType], vec![Icmpv6Type]];
     for address in [Ipv4Addr, Ipv6Addr] {
         keys.push(vec![address, InetProto, InetService]);
+        keys.push(vec![InetService, InetProto, address]);
         keys.push(vec![address, InetService]);
     }
     let raw = |offset, bits| FieldType::Raw { offset, bits };
@@ -342,6 +343,7 @@ fn known_keys() -> Vec<Vec<FieldType>> {
     ] {
         for (address, port) in addresses.into_iter().zip(ports) {
             keys.push(vec![raw(address, width), raw(proto, 8), raw(port, 16)]);
+            keys.push(vec![raw(port, 16), raw(proto, 8), raw(address, width)]);
             keys.push(vec![raw(address, width), raw(port, 16)]);
         }
     }
