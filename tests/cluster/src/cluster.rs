@@ -163,11 +163,11 @@ impl Cluster {
     pub fn wait_for(&self, what: &str, why: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
         let waited = wait_until(why, PATIENCE, || {
-            // The API server may be away: that is what some tests are about.
-            if let Ok(found) = self.get(what) {
+            // The API server may be away: that is what some tests are about, and says nothing of the object.
+            self.get(what).is_ok_and(|found| {
                 last = found;
-            }
-            is(&last)
+                is(&last)
+            })
         });
         waited.with_context(|| format!("{what} is {last:#}"))?;
         Ok(last)
