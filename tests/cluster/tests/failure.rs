@@ -2,8 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use notrack_cluster::{Cluster, Options, PATIENCE, fetch, is_ready, policy, serve};
 use notrack_lab::{run_ok, wait_until};
 use serde_json::Value;
@@ -34,10 +39,23 @@ fn nothing_enforced_changes_when_something_fails() {
     world.the_api_server_goes_away();
     world.plans_are_deleted();
     world.the_agents_are_forbidden_everything();
+    world.plans_change_under_the_controller();
     world.the_controllers_are_killed();
+    world.a_controller_sleeps_through_its_lease();
     world.a_node_is_deleted_and_comes_back();
     world.the_definitions_are_deleted();
     world.the_definitions_are_older_than_the_controller();
+}
+
+/// Processes of this machine, and so of the cluster's nodes, that have a variable in their environment.
+fn processes_with(variable: &str, value: &str) -> Vec<Pid> {
+    let wanted = format!("{variable}={value}");
+    let has = |folder: &Path| {
+        let environment = fs::read(folder.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten().filter(|entry| has(&entry.path()));
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw)).collect()
 }
 
 struct World {
@@ -187,6 +205,65 @@ impl World {
             self.cluster.wait_until_installed().unwrap();
         });
         self.apply_other(9002);
+    }
+
+    /// Somebody else writes the same plans all the time: writes that carry an old resourceVersion are refused, and tried
+    /// again on what is there.
+    fn plans_change_under_the_controller(&self) {
+        let mark = self.cluster.audit_mark().unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut number = 0;
+                while !done.load(Ordering::Relaxed) {
+                    number += 1;
+                    self.cluster
+                        .kubectl(&format!("annotate --overwrite nodeplans --all number={number}"))
+                        .unwrap();
+                }
+            });
+            for port in 9010..9015 {
+                self.apply_other(port);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let writes = self.cluster.writes_since(mark).unwrap();
+        let refused = writes.iter().filter(|write| write.code == 409).count();
+        println!("{refused} of {} writes met a conflict; every change arrived", writes.len());
+    }
+
+    /// The leader stops, another takes over and changes the plans, and the first wakes up believing that it leads.
+    fn a_controller_sleeps_through_its_lease(&self) {
+        let leader = || {
+            let lease = self.cluster.get("lease/notrack-controller -n notrack-system").unwrap();
+            lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
+        };
+        let epochs = || -> Vec<i64> {
+            let plans = self.cluster.get("nodeplans").unwrap();
+            plans["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|plan| plan["spec"]["epoch"].as_i64().unwrap())
+                .collect()
+        };
+        wait_until("somebody leads", PATIENCE, || !leader().is_empty()).unwrap();
+        let sleeper = leader();
+        let process = processes_with("POD_NAME", &sleeper);
+        assert_eq!(process.len(), 1, "the process of {sleeper}");
+        self.unchanged_while("the leader sleeps", || {
+            kill(process[0], Signal::SIGSTOP).unwrap();
+            let other = || !leader().is_empty() && leader() != sleeper;
+            wait_until("another leads", PATIENCE, other).unwrap();
+        });
+        self.apply_other(9020);
+        let before = epochs();
+        self.unchanged_while("the sleeper wakes up", || {
+            kill(process[0], Signal::SIGCONT).unwrap();
+            std::thread::sleep(SECOND * 5);
+        });
+        assert!(epochs().iter().zip(&before).all(|(now, before)| now >= before));
+        self.apply_other(9021);
     }
 
     fn the_controllers_are_killed(&self) {
