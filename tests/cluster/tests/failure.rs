@@ -163,10 +163,15 @@ impl World {
 
     /// A change of the policy that every node must take: shows that all parts work again.
     fn apply_other(&self, port: u16) {
+        self.apply_other_to_kernels(port);
+        self.wait_until_ready();
+    }
+
+    /// As [`Self::apply_other`], without the reports: an agent with much to say spaces them.
+    fn apply_other_to_kernels(&self, port: u16) {
         let ports = format!("[{{protocol: TCP, port: {PORT}}}, {{protocol: TCP, port: {port}}}]");
         let flow = format!("{{name: http, action: NoTrack, role: Server, ports: {ports}}}");
         self.cluster.apply(&policy("edge", &format!("nodeSelector: {{}}\nflows:\n- {flow}"))).unwrap();
-        self.wait_until_ready();
         let programmed = || self.enforced().values().all(|table| table.contains(&format!(" {port} ")));
         wait_until("every kernel has the change", PATIENCE, programmed).unwrap();
     }
@@ -223,7 +228,7 @@ impl World {
                 }
             });
             for port in 9010..9015 {
-                self.apply_other(port);
+                self.apply_other_to_kernels(port);
             }
             done.store(true, Ordering::Relaxed);
         });
