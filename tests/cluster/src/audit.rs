@@ -7,9 +7,11 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 
-/// A write that the API server has answered.
+/// A request that the API server has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
+pub struct Request {
+    /// `list`, `watch`, `patch` ...
+    pub verb: String,
     /// Whose: `notrack-controller` or `notrack-agent`.
     pub user: String,
     /// Resource and subresource: `nodeplans/status`.
@@ -26,25 +28,33 @@ impl Cluster {
         Ok(usize::try_from(fs::metadata(self.audit_log())?.len())?)
     }
 
-    /// The writes of our programs since a mark.
-    pub fn writes_since(&self, mark: usize) -> Result<Vec<Write>> {
+    /// The requests of our programs since a mark.
+    pub fn requests_since(&self, mark: usize) -> Result<Vec<Request>> {
         let log = fs::read(self.audit_log())?;
         let new = String::from_utf8_lossy(log.get(mark..).unwrap_or_default()).into_owned();
         // The last line may be half written.
         let lines = new.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        Ok(lines.filter_map(|line| write(&line)).collect())
+        Ok(lines.filter_map(|line| request(&line)).collect())
+    }
+
+    /// Those of them that write.
+    pub fn writes_since(&self, mark: usize) -> Result<Vec<Request>> {
+        let mut requests = self.requests_since(mark)?;
+        let writes = ["create", "update", "patch", "delete"];
+        requests.retain(|request| writes.contains(&request.verb.as_str()));
+        Ok(requests)
     }
 }
 
-fn write(line: &Value) -> Option<Write> {
+fn request(line: &Value) -> Option<Request> {
     let user = line["user"]["username"].as_str()?.strip_prefix("system:serviceaccount:notrack-system:")?;
-    let is_write = matches!(line["verb"].as_str()?, "create" | "update" | "patch" | "delete");
     let about = &line["objectRef"];
     let resource = match about["subresource"].as_str() {
         Some(part) => format!("{}/{part}", about["resource"].as_str()?),
         None => about["resource"].as_str()?.to_owned(),
     };
-    (is_write && line["stage"] == "ResponseComplete").then(|| Write {
+    (line["stage"] == "ResponseComplete").then(|| Request {
+        verb: line["verb"].as_str().unwrap_or_default().to_owned(),
         user: user.to_owned(),
         resource,
         name: about["name"].as_str().unwrap_or_default().to_owned(),

@@ -15,7 +15,7 @@ mod operator;
 mod testbed;
 mod traffic;
 
-pub use audit::Write;
+pub use audit::Request;
 pub use cluster::{Cluster, Node, Options, PATIENCE, policy};
 pub use operator::{agent_pod, condition, is_ready};
 pub use traffic::{fetch, serve};

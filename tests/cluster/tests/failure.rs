@@ -151,6 +151,7 @@ impl World {
                 std::thread::sleep(SECOND / 2);
             }
         });
+        let mark = self.cluster.audit_mark().unwrap();
         self.unchanged_while("the API server is back", || {
             self.cluster.control("start", "apiserver").unwrap()
         });
@@ -159,6 +160,17 @@ impl World {
         self.apply_other(9001);
         let newer = self.reports_after(&reported);
         self.cluster.wait_for("nodeplan/node2", "the agent reports again", newer).unwrap();
+        // An API server that has just started refuses with 429 until its caches are filled, and knows nothing of what the
+        // watches have seen before (410): they list again. No agent was restarted.
+        let requests = self.cluster.requests_since(mark).unwrap();
+        let lists = requests.iter().filter(|request| {
+            request.user == "notrack-agent" && request.verb == "list" && request.code == 200
+        });
+        assert!(lists.count() >= self.cluster.nodes.len(), "{requests:#?}");
+        let told_to_wait = requests.iter().filter(|request| request.code == 429).count();
+        println!(
+            "the API server came back: watches expired and listed again, {told_to_wait} requests met 429"
+        );
     }
 
     /// A change of the policy that every node must take: shows that all parts work again.
