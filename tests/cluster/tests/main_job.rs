@@ -47,6 +47,7 @@ fn a_policy_applied_is_what_the_kernels_run() {
     writes_are_counted(&cluster);
     times_are_measured(&cluster);
     deleting_the_policy_removes_its_rules(&cluster);
+    unused_rule_sets_are_marked_and_collected(&cluster);
 }
 
 fn without_a_policy_every_node_reports_and_runs_nothing(cluster: &Cluster) {
@@ -178,4 +179,18 @@ fn deleting_the_policy_removes_its_rules(cluster: &Cluster) {
     wait_until("no kernel holds rules of ours", PATIENCE, gone).unwrap();
     assert!(ask(cluster, "node1", "node2", 8080));
     assert!(entries(cluster, "node2", 8080) > 0, "its traffic is tracked again");
+}
+
+fn unused_rule_sets_are_marked_and_collected(cluster: &Cluster) {
+    let marked = |sets: &Value| {
+        let is_marked = |set: &Value| set["metadata"]["annotations"]["notrack.dev/unused-since"].is_string();
+        sets["items"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(is_marked))
+    };
+    cluster.wait_for("rulesets", "all are marked as unused", marked).unwrap();
+    // Not after ten minutes but after one second.
+    cluster
+        .kubectl("set env -n notrack-system deployment/notrack-controller NOTRACK_RULE_SETS_STAY_SECONDS=1")
+        .unwrap();
+    let gone = |sets: &Value| sets["items"].as_array().is_none_or(Vec::is_empty);
+    cluster.wait_for("rulesets", "they are collected", gone).unwrap();
 }
