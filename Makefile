@@ -1,5 +1,7 @@
 # What a maintainer does here. `make help` lists it.
 SHELL := /bin/bash
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 .DEFAULT_GOAL := help
 .PHONY: help tools build check fmt lint testbed test demo playground bench generate verify
 
@@ -39,13 +41,13 @@ test: lint testbed ## everything: lint, unit, property, snapshot, conformance, k
 
 demo: tools ## see the main job work on real traffic, without a cluster
 	cargo build --locked --release --package notrack-agent --package notrack-demo
-	target/release/notrack-demo $(DEMO_ARGS)
+	$(TARGET)/release/notrack-demo $(DEMO_ARGS)
 
 playground: tools ## a Kubernetes of three nodes on this machine with notrack on it, until Ctrl-C
 	cargo build --locked --package notrack-agent --package notrack-controller --package notrack-cluster
-	$${CARGO_TARGET_DIR:-target}/debug/notrack-playground
+	$(TARGET)/debug/notrack-playground
 
 bench: tools ## ratios against the peers, on the real kernel
 	cargo build --locked --release --package notrack-agent --package kubectl-notrack --package notrack-bench
-	target/release/notrack-bench $(BENCH_ARGS)
+	$(TARGET)/release/notrack-bench $(BENCH_ARGS)
 	cargo bench --locked --package notrack-core

@@ -1,6 +1,7 @@
 //! The agent: what is wanted in, kernel programmed, report out. One step a second and one at every change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,21 +87,22 @@ impl Agent {
 
     /// One step: look, reconcile where anything changed, sample, report.
     pub fn step(&mut self, changed: bool) {
-        self.reconcile_if_needed(changed);
+        let addresses = facts::addresses();
+        self.reconcile_if_needed(changed, &addresses);
         self.sweep_if_due();
         self.renew_if_due();
         self.take_sample();
-        self.publish();
+        self.publish(&addresses);
     }
 
-    fn reconcile_if_needed(&mut self, changed: bool) {
+    fn reconcile_if_needed(&mut self, changed: bool, addresses: &BTreeSet<IpAddr>) {
         let now = Timestamp::now().as_second();
         let is_new = changed || self.intent.as_ref().is_none_or(|intent| intent.has_expired(now));
         if is_new {
             self.intent = self.source.intent(now).map(Arc::new);
         }
         let Some(intent) = self.intent.clone() else { return };
-        let facts = match self.engine.facts(&intent, is_new) {
+        let facts = match self.engine.facts(&intent, is_new, addresses) {
             Ok(facts) => facts,
             Err(error) => return self.failed(&error),
         };
@@ -215,9 +217,9 @@ impl Agent {
         }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, addresses: &BTreeSet<IpAddr>) {
         let plan = match &self.source {
-            Source::Plan(source) => Some(Plan { source, stands: self.stands, addresses: facts::addresses() }),
+            Source::Plan(source) => Some(Plan { source, stands: self.stands, addresses }),
             Source::Folder(_) => None,
         };
         let report = report(Facts {

@@ -1,6 +1,7 @@
 //! The one way from policies to the kernel and back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use notrack_core::compile::{RuleSet, RuleSetDigest};
@@ -110,16 +111,20 @@ impl Engine {
 
     /// The node's facts now, for what is wanted of it. Where that `is_new`, everything that it may harm is looked for
     /// first.
-    pub fn facts(&mut self, intent: &Intent, is_new: bool) -> Result<NodeFacts, EngineError> {
+    pub fn facts(
+        &mut self,
+        intent: &Intent,
+        is_new: bool,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<NodeFacts, EngineError> {
         let tracked = self.tracked()?;
-        let addresses = facts::addresses();
         let mut kept = intent.kept.clone();
         let asked = intent.asked.iter().cloned().chain(resolver::kept());
-        kept.extend(asked.filter(|server| intent.concerns(server, &addresses)));
+        kept.extend(asked.filter(|server| intent.concerns(server, addresses)));
         kept.sort();
         kept.dedup();
         Ok(facts::read(Observations {
-            addresses,
+            addresses: addresses.clone(),
             labels: &self.settings.labels,
             ssh: self.ssh.ports(&intent.rule_set, is_new),
             own_port: self.settings.own_port,

@@ -33,10 +33,9 @@ impl Intent {
         let is_own = kept.addresses.is_none_or(|range| own.iter().any(|address| range.contains(*address)));
         let mut flows = self.rule_set.policies().iter().flat_map(|policy| &policy.flows);
         flows.any(|flow| {
-            let mut named = flow.ports.iter().filter(|(protocol, _)| *protocol == kept.protocol);
             flow.action == Action::NoTrack
                 && (is_own || flow.role != Role::Server)
-                && named.any(|(_, range)| range.intersection(kept.ports).is_some())
+                && flow.names_port(kept.protocol, kept.ports)
         })
     }
 

@@ -97,7 +97,7 @@ pub struct Plan<'a> {
     /// Whether the kernel was last seen to run what is programmed.
     pub stands: bool,
     /// The node's own addresses.
-    pub addresses: BTreeSet<IpAddr>,
+    pub addresses: &'a BTreeSet<IpAddr>,
 }
 
 /// What a report is made of.

@@ -16,8 +16,8 @@ mod schema;
 pub use condition::{Condition, ConditionStatus};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use nodeplan::{
-    ConntrackFigures, Exclusion, NodePlan, NodePlanSpec, NodePlanStatus, PolicyOnNode, PressureLevel,
-    RuleSetRef, Trend,
+    ConntrackFigures, Exclusion, MOST_ADDRESSES, NodePlan, NodePlanSpec, NodePlanStatus, PolicyOnNode,
+    PressureLevel, RuleSetRef, Trend,
 };
 pub use policy::{
     Action, Compensation, Flow, HazardFound, HighestPressure, IcmpErrors, LabelExpression, LabelOperator,

@@ -111,6 +111,9 @@ pub struct Exclusion {
     pub reason: String,
 }
 
+/// Most addresses that a report holds: a list that is as long may have been cut.
+pub const MOST_ADDRESSES: usize = 64;
+
 /// What the node's agent has read back from its kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -132,7 +135,7 @@ pub struct NodePlanStatus {
     pub agent_version: Option<String>,
     /// The node's own addresses that others can reach, as its kernel has them, at most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 43)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = MOST_ADDRESSES), inner(length(max = 43)), extend("x-kubernetes-list-type" = "atomic"))]
     pub addresses: Vec<String>,
     /// When the agent wrote this report.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,10 +9,11 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use kube_lease_manager::{LeaseManagerBuilder, LeaseParams};
+use notrack_runtime::api_server::causes;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::write::{causes, within};
+use crate::write::within;
 
 const DURATION_SECONDS: u64 = 15;
 const GRACE_SECONDS: u64 = 5;

@@ -17,8 +17,6 @@ use serde::Deserialize;
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Since when a RuleSet is named by no plan.
 pub const UNUSED_SINCE: &str = "notrack.dev/unused-since";
-/// A plan's list of addresses that is this long may have been cut.
-const MOST_ADDRESSES: usize = 64;
 
 /// A policy.
 #[derive(Clone, Debug)]
@@ -82,7 +80,8 @@ impl Node {
     /// With the addresses that its agent reports for this uid.
     pub fn with_addresses(&self, plan: Option<&Plan>) -> plan::Node {
         let status = plan.map(|plan| &*plan.status).filter(|status| {
-            status.node_uid.as_deref() == Some(self.uid.as_str()) && status.addresses.len() < MOST_ADDRESSES
+            status.node_uid.as_deref() == Some(self.uid.as_str())
+                && status.addresses.len() < api::MOST_ADDRESSES
         });
         let addresses = status.map(|status| status.addresses.iter().filter_map(|text| text.parse().ok()));
         plan::Node {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{ListParams, PartialObjectMeta};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use notrack_core::net::AddressRange;
+use notrack_runtime::api_server::{causes, config};
 use notrack_runtime::{server, shutdown};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, sleep, sleep_until};
@@ -19,12 +20,6 @@ use crate::metrics::Metrics;
 use crate::shown::Shown;
 use crate::watch::Watches;
 use crate::world::{Change, Kind, Update, World};
-use crate::write::causes;
-
-/// A connection that was not made in this time will not be made.
-const CONNECT: Duration = Duration::from_secs(10);
-/// A watch gets a bookmark each minute: one that is silent for longer has lost its way.
-const SILENCE: Duration = Duration::from_secs(100);
 
 /// Runs until a signal asks to stop.
 pub fn run(args: Args) -> anyhow::Result<()> {
@@ -32,18 +27,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(live(args))
 }
 
-async fn client() -> anyhow::Result<Client> {
-    let mut config = Config::infer().await?;
-    config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(SILENCE);
-    Ok(Client::try_from(config)?)
-}
-
 async fn live(args: Args) -> anyhow::Result<()> {
     let stop_signal = shutdown::requested();
     tokio::pin!(stop_signal);
     let listener = server::listen(args.listen).await?;
-    let client = client().await.context("no access to a cluster: neither in a pod nor KUBECONFIG")?;
+    let config = config().await.context("no access to a cluster: neither in a pod nor KUBECONFIG")?;
+    let client = Client::try_from(config)?;
     let identity = args.identity.clone().unwrap_or_else(random_identity);
     let metrics = Metrics::new()?;
     let shown = Arc::new(Shown::new(&identity));

@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use notrack_api as api;
 use notrack_core::plan::ClusterPlan;
 use notrack_core::policy::Mode;
-use notrack_core::status::{NodeView, PolicyView, aggregate_status, refused_status};
+use notrack_core::status::{NodeView, PolicyView, aggregate_status, refuse, refused_status};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -53,7 +53,7 @@ pub fn wanted(
     };
     let mut status = aggregate_status(&view, nodes, now);
     if let Some(message) = does_not_fit(compiled, too_large, name) {
-        refuse(&mut status, previous, "TooLarge", message, now);
+        refuse(&mut status, "TooLarge", message, previous, now);
     }
     status
 }
@@ -79,35 +79,6 @@ fn does_not_fit<'a>(compiled: &ClusterPlan, too_large: &'a TooLarge, policy: &st
         let named = rule_set.policies().iter().any(|one| one.name == policy);
         named.then_some(message.as_str())
     })
-}
-
-/// Says that the policy will not come into force without a change.
-fn refuse(
-    status: &mut api::NoTrackPolicyStatus,
-    previous: Option<&api::NoTrackPolicyStatus>,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) {
-    use api::ConditionStatus::{False, True};
-    use api::condition::{ACCEPTED, READY, STALLED};
-    for (type_, value) in [(ACCEPTED, False), (READY, False), (STALLED, True)] {
-        let before = previous.and_then(|status| status.conditions.iter().find(|known| known.type_ == type_));
-        let since =
-            before.filter(|known| known.status == value).map(|known| known.last_transition_time.clone());
-        let condition = api::Condition {
-            type_: type_.to_owned(),
-            status: value,
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            last_transition_time: since.unwrap_or(api::Time(now)),
-            observed_generation: status.observed_generation,
-        };
-        match status.conditions.iter_mut().find(|known| known.type_ == type_) {
-            Some(known) => *known = condition,
-            None => status.conditions.push(condition),
-        }
-    }
 }
 
 /// How a write of a status ended.

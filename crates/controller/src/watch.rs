@@ -12,13 +12,13 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use notrack_api as api;
+use notrack_runtime::api_server::causes;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
 use crate::metrics::Metrics;
 use crate::objects::{self, EndpointSlice, Node, Plan, Policy, RuleSet, Service};
 use crate::world::{Change, Kind, Update};
-use crate::write::causes;
 
 /// Where updates go, and what asks for a new listing.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use notrack_runtime::api_server::causes;
 use thiserror::Error;
 
 /// The field manager of everything that this program writes.
@@ -119,20 +120,6 @@ pub async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result
     }
 }
 
-/// An error with its causes: "client error" alone helps nobody.
-pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    // The API server's own words, without the rest of its answer.
-    if let Some(kube::Error::Api(status)) = error.downcast_ref::<kube::Error>() {
-        return format!("{} ({})", status.message, status.code);
-    }
-    let text = error.to_string();
-    let Some(cause) = error.source() else { return text };
-    let (cause, whole) = (causes(cause), cause.to_string());
-    // Many repeat their cause in their own words.
-    let own = text.strip_suffix(&whole).map_or(text.as_str(), |own| own.trim_end_matches([':', ' ']));
-    if own.is_empty() { cause } else { format!("{own}: {cause}") }
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::Status;
@@ -150,13 +137,6 @@ mod tests {
         assert_eq!(error(422, "spec.exclusions: too many").reason(), "refused");
         assert_eq!(error(409, "the object has been modified").reason(), "conflict");
         assert_eq!(error(503, "").reason(), "unreachable");
-    }
-
-    #[test]
-    fn an_error_is_told_once_with_its_causes() {
-        let status = Status::failure("page not found", "").with_code(404).boxed();
-        let error = kube::runtime::watcher::Error::InitialListFailed(kube::Error::Api(status));
-        assert_eq!(causes(&error), "failed to perform initial object list: page not found (404)");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use notrack_api as api;
 use serde::{Deserialize, Serialize};
 
 /// An IP version.
@@ -96,6 +97,26 @@ impl Proto {
             Proto::Tcp => "tcp",
             Proto::Udp => "udp",
             Proto::Sctp => "sctp",
+        }
+    }
+}
+
+impl From<api::Protocol> for Proto {
+    fn from(protocol: api::Protocol) -> Proto {
+        match protocol {
+            api::Protocol::Tcp => Proto::Tcp,
+            api::Protocol::Udp => Proto::Udp,
+            api::Protocol::Sctp => Proto::Sctp,
+        }
+    }
+}
+
+impl From<Proto> for api::Protocol {
+    fn from(proto: Proto) -> api::Protocol {
+        match proto {
+            Proto::Tcp => api::Protocol::Tcp,
+            Proto::Udp => api::Protocol::Udp,
+            Proto::Sctp => api::Protocol::Sctp,
         }
     }
 }

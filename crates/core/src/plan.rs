@@ -219,9 +219,8 @@ impl<'a> Wishes<'a> {
 
 /// Whether a flow names a port on either side: a peer's flow may have a server's port at its own end.
 fn shares_port(flow: &ValidatedFlow, protocol: Proto, ports: PortRange) -> bool {
-    let named = flow.ports.iter().filter(|(of, _)| *of == protocol);
     let local = flow.local_ports.iter().flatten();
-    named.map(|(_, range)| range).chain(local).any(|range| range.intersection(ports).is_some())
+    flow.names_port(protocol, ports) || local.copied().any(|range| range.intersection(ports).is_some())
 }
 
 /// Whether a server at the address may be another node for the flow.
@@ -281,11 +280,7 @@ fn join_nearest(kept: &mut Vec<Kept>) {
 
 fn exclusion(kept: &Kept) -> api::Exclusion {
     api::Exclusion {
-        protocol: match kept.protocol {
-            Proto::Tcp => api::Protocol::Tcp,
-            Proto::Udp => api::Protocol::Udp,
-            Proto::Sctp => api::Protocol::Sctp,
-        },
+        protocol: kept.protocol.into(),
         address: kept.addresses.map(|range| range.to_string()),
         port: kept.ports.first(),
         end_port: (kept.ports.len() > 1).then(|| kept.ports.last()),
@@ -303,11 +298,7 @@ pub fn kept_of(exclusions: &[api::Exclusion]) -> Vec<Kept> {
             let last = end_port.unwrap_or(*port);
             Kept {
                 hazard: HazardKind::from_code(reason).unwrap_or(HazardKind::Protected),
-                protocol: match protocol {
-                    api::Protocol::Tcp => Proto::Tcp,
-                    api::Protocol::Udp => Proto::Udp,
-                    api::Protocol::Sctp => Proto::Sctp,
-                },
+                protocol: (*protocol).into(),
                 addresses: address.as_deref().and_then(address_range),
                 ports: PortRange::new(*port, last).unwrap_or(PortRange::ALL),
                 spares_interfaces: *spares_interfaces,

@@ -117,6 +117,25 @@ pub fn refused_status(
     }
 }
 
+/// Says of a status that the policy will not come into force without a change, whatever the nodes report.
+pub fn refuse(
+    status: &mut api::NoTrackPolicyStatus,
+    reason: &str,
+    message: &str,
+    previous: Option<&api::NoTrackPolicyStatus>,
+    now: Timestamp,
+) {
+    let generation = status.observed_generation.unwrap_or_default();
+    for (type_, holds) in [(ACCEPTED, false), (READY, false), (STALLED, true)] {
+        let verdict = Verdict { holds, reason: reason.to_owned(), message: message.to_owned() };
+        let condition = verdict.condition(type_, generation, previous, now);
+        match status.conditions.iter_mut().find(|known| known.type_ == type_) {
+            Some(known) => *known = condition,
+            None => status.conditions.push(condition),
+        }
+    }
+}
+
 /// How a policy stands on one node, and why where it is not as asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing<'a> {

@@ -8,14 +8,10 @@ use kube::{Client, Config};
 use notrack_core::hazard::HazardKind;
 use notrack_core::kept::Kept;
 use notrack_core::net::{AddressRange, PortRange, Proto};
+use notrack_runtime::api_server;
 
-/// A connection that was not made in this time will not be made.
-const CONNECT: Duration = Duration::from_secs(10);
 /// An answer to a single question takes no longer.
 const ANSWER: Duration = Duration::from_secs(30);
-/// A watch gets a bookmark each minute: one that is silent for longer has lost its way, as a connection through a
-/// Service address does when somebody flushes the node's connection table.
-const SILENCE: Duration = Duration::from_secs(100);
 
 /// The API server's addresses, as the agent has been told them.
 #[derive(Clone, Debug)]
@@ -38,10 +34,8 @@ pub struct Clients {
 impl Clients {
     /// From a kubeconfig or, in a pod, from its service account.
     pub async fn open() -> anyhow::Result<Clients> {
-        let mut config = Config::infer().await?;
-        config.connect_timeout = Some(CONNECT);
+        let mut config = api_server::config().await?;
         let server = Server::of(&config);
-        config.read_timeout = Some(SILENCE);
         let watch = Client::try_from(config.clone())?;
         config.read_timeout = Some(ANSWER);
         config.reset_reader_on_write = true;

@@ -11,12 +11,13 @@ use kube::{Api, Client};
 use notrack_api::{RuleSet as Object, RuleSetRef};
 use notrack_core::compile::RuleSet;
 use notrack_core::payload::decode;
+use notrack_runtime::api_server::causes;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 
 use super::plan::{Accepted, accept, generation};
 use super::source::{News, Order};
-use super::trouble::{Trouble, chain};
+use super::trouble::Trouble;
 use super::watch::Sight;
 
 /// An answer that takes longer is worth a word; it is waited for all the same.
@@ -173,7 +174,7 @@ async fn read(rule_sets: &Api<Object>, wanted: &RuleSetRef) -> Result<RuleSet, T
         name: wanted.name.clone(),
         cause: match &error {
             kube::Error::Api(status) => status.message.clone(),
-            error => chain(error),
+            error => causes(error),
         },
     })?;
     Ok(decode(&object.spec, &wanted.digest)?)

@@ -3,10 +3,10 @@
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource};
 use notrack_api::{NodePlan, NodePlanStatus};
+use notrack_runtime::api_server::causes;
 use serde_json::json;
 
 use super::pace::Written;
-use super::trouble::chain;
 
 /// The owner of the status' fields.
 const FIELD_MANAGER: &str = "notrack-agent";
@@ -25,6 +25,6 @@ pub async fn write(client: Client, name: String, status: NodePlanStatus) -> (Wri
         Ok(_) => (Written::Ok, String::new()),
         Err(kube::Error::Api(status)) if status.code == 404 => (Written::Gone, status.message.clone()),
         Err(kube::Error::Api(status)) => (Written::Failed, format!("{} {}", status.code, status.message)),
-        Err(error) => (Written::Failed, chain(&error)),
+        Err(error) => (Written::Failed, causes(&error)),
     }
 }

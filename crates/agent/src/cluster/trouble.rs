@@ -1,6 +1,7 @@
 //! What keeps an agent from following its plan. The variant is the condition's reason; what is programmed stays.
 
 use notrack_core::payload::PayloadError;
+use notrack_runtime::api_server::causes;
 use thiserror::Error;
 
 /// Why the plan is not followed.
@@ -86,22 +87,7 @@ impl Trouble {
                 Trouble::Forbidden(status.message.clone())
             }
             kube::Error::Api(status) if status.code == 404 => Trouble::KindMissing(status.message.clone()),
-            error => Trouble::ApiUnavailable(chain(error)),
+            error => Trouble::ApiUnavailable(causes(error)),
         }
     }
-}
-
-/// An error with its causes: the outermost alone says "client error (Connect)".
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -13,7 +13,6 @@ use super::{Facts, Plan, PolicyReport, condition, level, status};
 
 /// The custom resource takes no more.
 const MOST_POLICIES: usize = 40;
-const MOST_ADDRESSES: usize = 64;
 
 /// Another one means another kernel: its counters began anew.
 static BOOT_ID: LazyLock<Option<String>> = LazyLock::new(|| {
@@ -86,7 +85,12 @@ pub(super) fn in_cluster(
         observed_generation: source.seen(),
         node_uid: source.node_uid.clone(),
         boot_id: BOOT_ID.clone(),
-        addresses: addresses.iter().filter(reachable).take(MOST_ADDRESSES).map(ToString::to_string).collect(),
+        addresses: addresses
+            .iter()
+            .filter(reachable)
+            .take(api::MOST_ADDRESSES)
+            .map(ToString::to_string)
+            .collect(),
         programmed_digest: runs.and_then(|programmed| programmed.wanted.clone()),
         conditions,
         policies: worst(known, policies),

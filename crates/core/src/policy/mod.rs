@@ -89,6 +89,13 @@ pub struct ValidatedFlow {
     pub interfaces: Vec<Arc<str>>,
 }
 
+impl ValidatedFlow {
+    /// Whether any of the ports is one of the server's ports.
+    pub fn names_port(&self, protocol: Proto, ports: PortRange) -> bool {
+        self.ports.iter().any(|(of, range)| *of == protocol && range.intersection(ports).is_some())
+    }
+}
+
 /// What stands in for the state of bypassed packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compensation {

@@ -91,7 +91,7 @@ impl Problems {
         let api::Flow { name, action, role, ports, peers, server_addresses, local_ports, interfaces } = flow;
         let mut by_proto: Vec<(Proto, PortRange)> = Vec::with_capacity(ports.len());
         for (number, port) in ports.iter().enumerate() {
-            let proto = proto(port.protocol);
+            let proto = Proto::from(port.protocol);
             let range = self.ports(&format!("{path}.ports[{number}]"), port.port, port.end_port);
             by_proto.extend(range.map(|range| (proto, range)));
         }
@@ -173,14 +173,6 @@ impl Problems {
             }
         }
         (!cidrs.is_empty()).then(|| merge_addresses(ranges))
-    }
-}
-
-fn proto(protocol: api::Protocol) -> Proto {
-    match protocol {
-        api::Protocol::Tcp => Proto::Tcp,
-        api::Protocol::Udp => Proto::Udp,
-        api::Protocol::Sctp => Proto::Sctp,
     }
 }
 
