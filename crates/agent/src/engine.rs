@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notrack_core::compile::{RuleSet, RuleSetDigest};
@@ -130,6 +131,7 @@ impl Engine {
             own_port: self.settings.own_port,
             tracked,
             kept,
+            host: Arc::default(),
         }))
     }
 

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use nix::ifaddrs::getifaddrs;
 use notrack_core::facts::{
     DEFAULT_EPHEMERAL, NodeFacts, ProtectedPort, ProtectedSide, Tracked, well_known_protected,
 };
+use notrack_core::host::Host;
 use notrack_core::kept::Kept;
 use notrack_core::net::{PortRange, Proto};
 
@@ -28,11 +30,13 @@ pub struct Observations<'a> {
     pub tracked: Tracked,
     /// Servers that stay tracked.
     pub kept: Vec<Kept>,
+    /// What else lives on the node.
+    pub host: Arc<Host>,
 }
 
 /// Reads the facts. What cannot be read is taken at its safest: no address, the kernel's default range.
 pub fn read(observations: Observations<'_>) -> NodeFacts {
-    let Observations { addresses, labels, ssh, own_port, tracked, kept } = observations;
+    let Observations { addresses, labels, ssh, own_port, tracked, kept, host } = observations;
     let local = |port: u16, reason: &str| ProtectedPort {
         protocol: Proto::Tcp,
         ports: PortRange::one(port),
@@ -45,7 +49,7 @@ pub fn read(observations: Observations<'_>) -> NodeFacts {
     // sshd on its usual port is known already.
     protected.sort();
     protected.dedup();
-    NodeFacts { addresses, ephemeral: ephemeral(), protected, tracked, kept, labels: labels.clone() }
+    NodeFacts { addresses, ephemeral: ephemeral(), protected, tracked, kept, host, labels: labels.clone() }
 }
 
 /// The node's own addresses, loopback included.

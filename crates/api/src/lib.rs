@@ -20,9 +20,10 @@ pub use nodeplan::{
     PressureLevel, RuleSetRef, Trend,
 };
 pub use policy::{
-    Action, Compensation, Flow, HazardFound, HighestPressure, IcmpErrors, LabelExpression, LabelOperator,
-    LocalPort, Mode, NoTrackPolicy, NoTrackPolicySpec, NoTrackPolicyStatus, NodeCounts, NodeSelector, Peer,
-    Protocol, ReasonCount, Role, ServerPort, TcpFlags, Traffic,
+    Acknowledgement, Action, Compensation, ExistingEntries, Flow, HazardFound, HighestPressure, HostFirewall,
+    IcmpErrors, LabelExpression, LabelOperator, LocalPort, Mode, NoTrackPolicy, NoTrackPolicySpec,
+    NoTrackPolicyStatus, NodeCounts, NodeSelector, Peer, Protocol, ReasonCount, Role, ServerPort, TcpFlags,
+    Traffic,
 };
 pub use ruleset::{RuleSet, RuleSetSpec};
 

@@ -4,9 +4,9 @@ mod flow;
 mod spec;
 mod status;
 
-pub use flow::{Action, Flow, LocalPort, Peer, Protocol, Role, ServerPort};
+pub use flow::{Acknowledgement, Action, Flow, LocalPort, Peer, Protocol, Role, ServerPort};
 pub use spec::{
-    Compensation, IcmpErrors, LabelExpression, LabelOperator, Mode, NoTrackPolicy, NoTrackPolicySpec,
-    NodeSelector, TcpFlags,
+    Compensation, ExistingEntries, HostFirewall, IcmpErrors, LabelExpression, LabelOperator, Mode,
+    NoTrackPolicy, NoTrackPolicySpec, NodeSelector, TcpFlags,
 };
 pub use status::{HazardFound, HighestPressure, NoTrackPolicyStatus, NodeCounts, ReasonCount, Traffic};

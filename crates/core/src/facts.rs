@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::Host;
 use crate::kept::Kept;
 use crate::net::{Family, PortRange, Proto};
 
@@ -27,6 +29,9 @@ pub struct NodeFacts {
     /// Servers that stay tracked on this node: what the controller's plan and the agent's own view add to a rule set's.
     #[serde(default)]
     pub kept: Vec<Kept>,
+    /// What else lives on the node: other programs' rules, translated connections, what changes how packets go.
+    #[serde(default)]
+    pub host: Arc<Host>,
     /// Labels of the node, for `nodeSelector`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -97,6 +102,7 @@ impl NodeFacts {
             protected: well_known_protected(),
             tracked: Tracked { ipv4: true, ipv6: true },
             kept: Vec::new(),
+            host: Arc::default(),
             labels: BTreeMap::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 macro_rules! hazards {
-    ($($number:literal $name:ident $remedy:literal, $doc:literal;)*) => {
+    ($($number:literal $name:ident $answer:ident $remedy:literal, $doc:literal;)*) => {
         /// A way in which a bypass breaks something. The code is `NT` and the number.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum HazardKind {
@@ -13,7 +13,7 @@ macro_rules! hazards {
         }
 
         impl HazardKind {
-            /// Every hazard that this version knows, by number.
+            /// Every hazard, by number.
             pub const ALL: &[HazardKind] = &[$(HazardKind::$name,)*];
 
             /// The number: 18 for `NT018`.
@@ -26,42 +26,127 @@ macro_rules! hazards {
                 match self { $(HazardKind::$name => stringify!($name),)* }
             }
 
+            /// In one sentence what it is.
+            pub fn meaning(self) -> &'static str {
+                match self { $(HazardKind::$name => $doc,)* }
+            }
+
             /// What a user can do about it.
             pub fn remedy(self) -> &'static str {
                 match self { $(HazardKind::$name => $remedy,)* }
+            }
+
+            /// How it is answered.
+            pub fn answer(self) -> Answer {
+                match self { $(HazardKind::$name => Answer::$answer,)* }
             }
         }
     };
 }
 
-// A hazard enters this list when its check works; the numbers are those of the design and never change.
+/// How a hazard is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// By what the rules are: nobody can ask for anything else.
+    Always,
+    /// By a refusal or a warning that a flow may acknowledge by name.
+    Acknowledgeable,
+    /// By how the rules are made; there is nothing to find in a policy.
+    ByDesign,
+}
+
+// The numbers are those of the design and never change.
 hazards! {
-    1 ServiceAddress "name the port that the server itself listens on, at addresses that no Service has",
+    1 ServiceAddress Always "name the port that the server itself listens on, at addresses that no Service has",
         "An address or port of a Service: the kernel translates it, for which it needs an entry.";
-    2 ServiceEndpoint "make the Service headless, have no Service for a server on the host's network, or (where the Service has a cluster address alone) name the uplink interfaces in the flow",
+    2 ServiceEndpoint Always "make the Service headless, have no Service for a server on the host's network, or (where the Service has a cluster address alone) name the uplink interfaces in the flow",
         "The server backs a Service with a virtual address: replies to its clients would never be translated back.";
-    18 Protected "nothing to do: these ports stay tracked whatever a policy says",
+    3 Masquerade Always "leave translated traffic tracked: name only peers or servers that are reached without translation",
+        "The traffic leaves with another source address, for which the kernel needs an entry.";
+    4 HostPort Always "name a port that no NAT rule translates, or remove the rule that does",
+        "A NAT rule sends the port elsewhere (hostPort, container engines, REDIRECT), for which the kernel needs an entry.";
+    5 IPVS Always "name addresses and ports that IPVS does not balance",
+        "IPVS balances the address and port, and needs its own entries for that.";
+    6 ForeignDataplane Acknowledgeable "name the interfaces that the kernel's own stack serves, or acknowledge it",
+        "Another program (eBPF, Open vSwitch) handles packets beside netfilter: what it takes is not bypassed by these rules.";
+    7 HostFirewallDrops Acknowledgeable "set hostFirewall: Adapt, or add the rule that is shown",
+        "A chain of the host's own firewall accepts the traffic by its state and would drop it untracked.";
+    8 PodPolicy Acknowledgeable "leave the pods' traffic tracked: name the node's own clients in peers, or acknowledge it",
+        "A network policy engine drops packets of pods that are untracked or INVALID.";
+    9 Helper Acknowledgeable "leave the control connection tracked, or remove the rule that assigns the helper",
+        "A helper (FTP, SIP, TFTP, PPTP) expects further connections by what it reads in this one.";
+    10 Fragments ByDesign "nothing to do: the rules come after reassembly wherever anything tracks",
+        "Only the first fragment of a packet has ports.";
+    11 Zones Always "remove the rule that sets the zone before priority -310, or leave the traffic tracked",
+        "A rule ahead of these sets a conntrack zone, which makes a bypass void.";
+    12 FlowOffload Acknowledgeable "take the traffic out of the flow table, or acknowledge that offloaded connections go on until they end",
+        "Connections in a flow table do not pass these rules.";
+    13 BridgedFrames Acknowledgeable "name the bridge in interfaces, not its ports",
+        "An interface is the port of a bridge: packets that are routed come in by the bridge itself.";
+    14 MarksLost Acknowledgeable "leave tracked what needs the mark, or set the mark without an entry",
+        "A mark that rules restore from the entry (QoS, routing, affinity) is lost.";
+    15 ExistingEntries ByDesign "nothing to do: exactly the entries of bypassed traffic are deleted, or kept where existingEntries is Keep",
+        "Entries of before stay in the table for up to five days.";
+    16 LiveNAT Always "let the translated connections end, and remove the rule that translates them",
+        "A connection that is translated now is in the table.";
+    17 DeactivationUnderLoad ByDesign "nothing to do: connections that live are put into the table before their bypass ends",
+        "Connections made untracked are unknown to tracking when the bypass ends.";
+    18 Protected Always "nothing to do: these ports stay tracked whatever a policy says",
         "A port that the node cannot do without (SSH, kubelet, API server, etcd, DHCP ...) was named.";
-    19 NothingMatches "check the ports and addresses of the flow, or delete the policy",
+    19 NothingMatches Always "check the ports and addresses of the flow, or delete the policy",
         "Nothing of the flow is left to bypass, or no packet has matched.";
-    22 EphemeralPorts "name a port outside net.ipv4.ip_local_port_range, or move that range",
+    20 AgentLoss ByDesign "nothing to do: the kernel lease ends the rules that nobody renews",
+        "Rules may outlive what they served.";
+    21 UntrackedAsSignal Acknowledgeable "leave the traffic tracked, or change the rule that is shown",
+        "A rule takes the state UNTRACKED or INVALID for a signal (SYNPROXY needs it).";
+    22 EphemeralPorts Always "name a port outside net.ipv4.ip_local_port_range, or move that range",
         "A Server port lies where the node's own clients get their source ports.";
-    25 NotTracked "nothing to do: this node does not track connections, so it has no table to fill",
+    23 StatefulLimits Acknowledgeable "use compensation.newConnectionsPerSecond or a limit that does not ask for the state, then acknowledge it",
+        "A limit on connections (connlimit, ct count, limits on NEW) no longer limits.";
+    24 KeptEntries ByDesign "nothing to do: what is kept stays tracked as a whole",
+        "An entry whose packets are bypassed goes stale and spoils the connection later.";
+    25 NotTracked Always "nothing to do: this node does not track connections, so it has no table to fill",
         "Nothing in this network namespace uses connection tracking.";
-    27 AddressNotOurs "name an address of this node, or leave serverAddresses empty",
+    26 ForgedPathMTU Acknowledgeable "set compensation.icmpErrors: Ignore, or acknowledge it",
+        "A forged ICMP error about untracked UDP can lower a path MTU, which tracking would have refused.";
+    27 AddressNotOurs Always "name an address of this node, or leave serverAddresses empty",
         "A server address is not (or not yet) an address of this node.";
-    31 FutureService "name addresses and ports outside the cluster's Service addresses and node ports",
+    28 OneWayTunnel Acknowledgeable "use role Peer for tunnels",
+        "A tunnel's port as Server: packets that this node sends first stay tracked.";
+    29 SavedRuleset ByDesign "save the host's rules without table inet notrack-dev",
+        "A saved ruleset that holds our table does not load while the agent lives.";
+    30 TupleClash ByDesign "have clients use one way to the server",
+        "One client address and port is used directly and through a node port at once.";
+    31 FutureService Always "name addresses and ports outside the cluster's Service addresses and node ports",
         "The range from which Services get their addresses or node ports: one may come at any time.";
-    34 AnyPeer "name the servers in peers as narrowly as you can",
+    32 VRF Acknowledgeable "name the interfaces outside the VRF, or acknowledge it",
+        "Packets of a VRF pass the hooks twice, and the second pass may track them.";
+    33 AddressRewrite Acknowledgeable "leave tracked what the rule rewrites",
+        "A rule without state rewrites addresses or ports between these rules and tracking, so that the halves differ.";
+    34 AnyPeer Acknowledgeable "name the servers in peers as narrowly as you can",
         "A Client flow trusts the source port of every remote address.";
-    36 Multicast "name unicast addresses: group and broadcast addresses belong to no node",
+    35 LocalPorts Acknowledgeable "name the client's own source ports in localPorts",
+        "The node's own client of that protocol uses a fixed source port, so only half of the flow matches.";
+    36 Multicast Acknowledgeable "name unicast addresses: group and broadcast addresses belong to no node",
         "A flow names multicast or broadcast addresses, which are never this node's own.";
+    37 ReplicatedTable Acknowledgeable "leave tracked what must survive a failover, or acknowledge it",
+        "A program replicates the table to other machines (conntrackd): these connections will be missing there.";
 }
 
 impl HazardKind {
     /// The stable code: `NT018`.
     pub fn code(self) -> String {
         format!("NT{:03}", self.number())
+    }
+
+    /// The hazard with a name, where there is one.
+    pub fn from_name(name: &str) -> Option<HazardKind> {
+        HazardKind::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Whether a flow may acknowledge it.
+    pub fn is_acknowledgeable(self) -> bool {
+        self.answer() == Answer::Acknowledgeable
     }
 
     /// The hazard with a code, where this version knows it.
@@ -85,6 +170,8 @@ pub enum Effect {
     Subtracted,
     /// The whole flow stays tracked.
     Refused,
+    /// The whole policy stays out of effect on this node.
+    Blocked,
 }
 
 /// Why something of a flow stays tracked, or is worth a warning.
@@ -138,6 +225,7 @@ impl fmt::Display for Finding {
             Effect::Warning => "warning",
             Effect::Subtracted => "stays tracked",
             Effect::Refused => "refused",
+            Effect::Blocked => "blocked",
         };
         write!(f, "{policy}/{flow}: {effect}: {cause}: {evidence}")?;
         match cause {

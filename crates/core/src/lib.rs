@@ -16,6 +16,7 @@ pub mod compile;
 pub mod diff;
 pub mod facts;
 pub mod hazard;
+pub mod host;
 pub mod index;
 pub mod kept;
 pub mod manifest;

@@ -248,6 +248,39 @@ impl AddressRange {
         self.first == self.last
     }
 
+    /// Whether the range is every address of its family.
+    pub fn is_all(self) -> bool {
+        self == AddressRange::all(self.family)
+    }
+
+    /// The same addresses as the fewest prefixes.
+    pub fn prefixes(self) -> Vec<AddressRange> {
+        let width = self.family.address_len() as u32 * 8;
+        let mut prefixes = Vec::new();
+        let mut first = self.first;
+        loop {
+            // The largest block that begins here and does not pass the end: 2^n addresses at a multiple of 2^n.
+            let aligned = first.trailing_zeros().min(width);
+            let fits =
+                (0..=aligned).rev().find(|bits| last_of(first, *bits) <= self.last).unwrap_or_default();
+            let last = last_of(first, fits);
+            prefixes.push(AddressRange { first, last, ..self });
+            if last >= self.last {
+                return prefixes;
+            }
+            first = last + 1;
+        }
+    }
+
+    /// The length of the prefix that the range is, if it is one.
+    pub fn prefix_len(self) -> Option<u8> {
+        let size = self.last - self.first;
+        // A range of 2^n addresses that starts at a multiple of 2^n is a prefix.
+        let width = self.family.address_len() as u32 * 8;
+        let is_prefix = (size & size.wrapping_add(1)) == 0 && (self.first & size) == 0;
+        is_prefix.then(|| (width - size.count_ones()) as u8)
+    }
+
     /// What the two share.
     pub fn intersection(self, other: AddressRange) -> Option<AddressRange> {
         self.overlaps(other).then(|| AddressRange {
@@ -288,14 +321,16 @@ impl fmt::Display for AddressRange {
         if self.is_one() {
             return write!(f, "{}", self.first_address());
         }
-        let size = self.last - self.first;
-        // A range of 2^n addresses that starts at a multiple of 2^n is a prefix.
-        if (size & size.wrapping_add(1)) == 0 && (self.first & size) == 0 {
-            let width = self.family.address_len() as u32 * 8;
-            return write!(f, "{}/{}", self.first_address(), width - size.count_ones());
+        if let Some(len) = self.prefix_len() {
+            return write!(f, "{}/{len}", self.first_address());
         }
         write!(f, "{}-{}", self.first_address(), self.last_address())
     }
+}
+
+/// The last address of a block of `2^bits` that begins at `first`.
+fn last_of(first: u128, bits: u32) -> u128 {
+    if bits >= 128 { u128::MAX } else { first | ((1 << bits) - 1) }
 }
 
 /// An address as a number; IPv4 in the low 32 bits.
@@ -392,6 +427,22 @@ mod tests {
         assert_eq!(AddressRange::all(Family::Ipv4).to_string(), "0.0.0.0/0");
         let halves = vec![range("128.0.0.0/1"), range("0.0.0.0/1")];
         assert_eq!(merge_addresses(halves), [AddressRange::all(Family::Ipv4)]);
+    }
+
+    #[test]
+    fn a_range_is_the_fewest_prefixes() {
+        let shown = |first: &str, last: &str| -> Vec<String> {
+            let (first, last) = (range(first).first, range(last).last);
+            let family = if first > u128::from(u32::MAX) { Family::Ipv6 } else { Family::Ipv4 };
+            AddressRange { family, first, last }.prefixes().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            shown("10.0.0.1/32", "10.0.0.6/32"),
+            ["10.0.0.1", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6"]
+        );
+        assert_eq!(shown("0.0.0.0/0", "0.0.0.0/0"), ["0.0.0.0/0"]);
+        assert_eq!(AddressRange::all(Family::Ipv6).prefixes(), [AddressRange::all(Family::Ipv6)]);
+        assert_eq!(shown("fd00::/127", "fd00::2/128"), ["fd00::/127", "fd00::2"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use notrack_core::compile::compile;
@@ -19,6 +20,7 @@ fn facts() -> NodeFacts {
         protected: well_known_protected(),
         tracked: Tracked { ipv4: true, ipv6: true },
         kept: Vec::new(),
+        host: Arc::default(),
         labels: BTreeMap::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! netlink
 pub mod attr;
 pub mod conntrack;
+pub mod host;
 pub mod nft;
 pub mod socket;
 pub mod tracking;

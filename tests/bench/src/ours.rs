@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -133,6 +134,7 @@ fn facts(addresses: impl Iterator<Item = IpAddr>) -> NodeFacts {
         protected: Vec::new(),
         tracked: Tracked { ipv4: true, ipv6: true },
         kept: Vec::new(),
+        host: Arc::default(),
         labels: BTreeMap::new(),
     }
 }

@@ -247,7 +247,10 @@ fn counters_survive_a_replacement() {
             server_addresses: None,
             local_ports: None,
             interfaces: Vec::new(),
+            acknowledged: BTreeSet::new(),
         }],
+        adapts_firewall: false,
+        keeps_entries: false,
         compensation: Compensation {
             strict_tcp_flags: true,
             icmp_errors: true,

@@ -21,6 +21,10 @@ use crate::schema::{self, Rule};
         "self.role != 'Client' || !has(self.serverAddresses) || size(self.serverAddresses) == 0",
         "role Client takes no serverAddresses: name the servers in peers",
     ).forbidden().at(".serverAddresses"),
+    Rule::new(
+        "self.action != 'Track' || !has(self.acknowledge) || size(self.acknowledge) == 0",
+        "acknowledge belongs to action NoTrack",
+    ).forbidden().at(".acknowledge"),
     Rule::new("self.role == 'Client' || !has(self.localPorts)", "localPorts belongs to role Client")
         .forbidden().at(".localPorts"),
 ]))]
@@ -60,6 +64,26 @@ pub struct Flow {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub interfaces: Vec<String>,
+    /// Hazards that are known and taken in this flow, at most 16, each with a reason. Needs the verb `acknowledge` on
+    /// notrackpolicies. Example: `[{hazard: HostFirewallDrops, reason: "port 80 is open in the site firewall"}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hazard"])
+    )]
+    pub acknowledge: Vec<Acknowledgement>,
+}
+
+/// A hazard that the user knows and takes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Acknowledgement {
+    /// Name of the hazard, as in the policy's status. Example: `HostFirewallDrops`.
+    #[schemars(length(max = 40), regex(pattern = "^[A-Z][A-Za-z0-9]+$"))]
+    pub hazard: String,
+    /// Why it does no harm here, for whoever reads the policy later; 10 to 256 characters.
+    #[schemars(length(min = 10, max = 256))]
+    pub reason: String,
 }
 
 /// What happens to a flow.

@@ -76,6 +76,15 @@ pub struct NoTrackPolicySpec {
     #[serde(default)]
     #[schemars(extend("default" = {}))]
     pub compensation: Compensation,
+    /// What happens where a chain of the host's own firewall would drop untracked packets that it accepts by state.
+    /// Check: the policy is blocked on that node, and says which rule is missing. Adapt: the missing rules are added to
+    /// that firewall, and go with the policy.
+    #[serde(default)]
+    pub host_firewall: HostFirewall,
+    /// What happens to connections that are in the table when the policy takes effect. Evict: they are bypassed and
+    /// their entries deleted. Keep: they stay tracked until they end.
+    #[serde(default)]
+    pub existing_entries: ExistingEntries,
     /// When the policy ends by itself, as RFC 3339. Absent: never. The agents keep to it even without the API server.
     /// Example: `2027-01-01T00:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +168,30 @@ pub struct Compensation {
     #[serde(default)]
     #[schemars(range(min = 0, max = 10000000))]
     pub new_connections_per_second: u32,
+}
+
+/// Whether a host's own firewall may be completed.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum HostFirewall {
+    /// No: the policy is blocked where rules are missing.
+    #[default]
+    Check,
+    /// Yes.
+    Adapt,
+}
+
+/// What happens to connections that are in the table already.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ExistingEntries {
+    /// They are bypassed too.
+    #[default]
+    Evict,
+    /// They stay tracked.
+    Keep,
 }
 
 /// Whether TCP flags are checked.

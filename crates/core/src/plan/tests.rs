@@ -18,6 +18,7 @@ fn flow(role: Role, port: u16, peers: Option<&str>, interfaces: &[&str]) -> Vali
         server_addresses: None,
         local_ports: None,
         interfaces: interfaces.iter().map(|name| Arc::from(*name)).collect(),
+        acknowledged: BTreeSet::new(),
     }
 }
 
@@ -30,6 +31,8 @@ fn policy(name: &str, selector: Selector, flow: ValidatedFlow) -> ValidatedPolic
         selector,
         mode: Mode::Enforce,
         flows: vec![flow],
+        adapts_firewall: false,
+        keeps_entries: false,
         compensation: Compensation {
             strict_tcp_flags: true,
             icmp_errors: true,

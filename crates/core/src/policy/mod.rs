@@ -2,12 +2,14 @@
 
 mod validate;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use validate::{Invalid, validate};
 
+use crate::hazard::HazardKind;
 use crate::net::{AddressRange, PortRange, Proto};
 use crate::selector::Selector;
 
@@ -64,6 +66,12 @@ pub struct ValidatedPolicy {
     pub flows: Vec<ValidatedFlow>,
     /// What stands in for the state.
     pub compensation: Compensation,
+    /// Whether the host's own firewall may be completed; otherwise the policy is blocked where that is needed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adapts_firewall: bool,
+    /// Whether connections that are in the table already stay tracked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_entries: bool,
     /// When the policy ends by itself, in seconds since 1970.
     pub expires: Option<i64>,
 }
@@ -87,6 +95,9 @@ pub struct ValidatedFlow {
     pub local_ports: Option<Vec<PortRange>>,
     /// Interface names, a `*` at the end allowed. Empty: any.
     pub interfaces: Vec<Arc<str>>,
+    /// Hazards that the user takes.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub acknowledged: BTreeSet<HazardKind>,
 }
 
 impl ValidatedFlow {

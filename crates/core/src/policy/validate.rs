@@ -8,6 +8,7 @@ use notrack_api as api;
 use thiserror::Error;
 
 use super::{Action, Compensation, Mode, Role, ValidatedFlow, ValidatedPolicy};
+use crate::hazard::HazardKind;
 use crate::net::{AddressRange, PortRange, Proto, merge_addresses, merge_ports, subtract_addresses};
 use crate::selector::{Requirement, Selector};
 
@@ -30,7 +31,15 @@ const LONGEST_NAME: usize = 63;
 /// Checks a policy and brings it into its canonical form.
 pub fn validate(object: &api::NoTrackPolicy) -> Result<ValidatedPolicy, Vec<Invalid>> {
     let mut problems = Problems::default();
-    let api::NoTrackPolicySpec { node_selector, mode, flows, compensation, expire_time } = &object.spec;
+    let api::NoTrackPolicySpec {
+        node_selector,
+        mode,
+        flows,
+        compensation,
+        host_firewall,
+        existing_entries,
+        expire_time,
+    } = &object.spec;
     let name = object.metadata.name.clone().unwrap_or_default();
     problems.check_name(&name);
     let mut seen = BTreeSet::new();
@@ -63,6 +72,8 @@ pub fn validate(object: &api::NoTrackPolicy) -> Result<ValidatedPolicy, Vec<Inva
             icmp_errors: *icmp_errors == api::IcmpErrors::Accept,
             new_connections_per_second: *new_connections_per_second,
         },
+        adapts_firewall: *host_firewall == api::HostFirewall::Adapt,
+        keeps_entries: *existing_entries == api::ExistingEntries::Keep,
         expires: expire_time.as_ref().map(|time| time.0.as_second()),
     };
     if problems.0.is_empty() { Ok(policy) } else { Err(problems.0) }
@@ -88,7 +99,17 @@ impl Problems {
     }
 
     fn flow(&mut self, path: &str, flow: &api::Flow) -> ValidatedFlow {
-        let api::Flow { name, action, role, ports, peers, server_addresses, local_ports, interfaces } = flow;
+        let api::Flow {
+            name,
+            action,
+            role,
+            ports,
+            peers,
+            server_addresses,
+            local_ports,
+            interfaces,
+            acknowledge,
+        } = flow;
         let mut by_proto: Vec<(Proto, PortRange)> = Vec::with_capacity(ports.len());
         for (number, port) in ports.iter().enumerate() {
             let proto = Proto::from(port.protocol);
@@ -116,9 +137,27 @@ impl Problems {
             server_addresses: self.addresses(&format!("{path}.serverAddresses"), server_addresses),
             local_ports: (!locals.is_empty()).then(|| merge_ports(locals)),
             interfaces: interface_names(interfaces),
+            acknowledged: self.acknowledged(path, acknowledge),
         };
         self.check_role(path, &flow);
         flow
+    }
+
+    fn acknowledged(&mut self, path: &str, known: &[api::Acknowledgement]) -> BTreeSet<HazardKind> {
+        let mut kinds = BTreeSet::new();
+        for (number, api::Acknowledgement { hazard, reason: _ }) in known.iter().enumerate() {
+            let path = format!("{path}.acknowledge[{number}].hazard");
+            match HazardKind::from_name(hazard) {
+                Some(kind) if kind.is_acknowledgeable() => {
+                    kinds.insert(kind);
+                }
+                Some(kind) => self.add(path, format!("{kind} cannot be acknowledged: {}", kind.remedy())),
+                None => {
+                    self.add(path, format!("{hazard:?} is no hazard: write its name as the status has it"))
+                }
+            }
+        }
+        kinds
     }
 
     fn check_role(&mut self, path: &str, flow: &ValidatedFlow) {

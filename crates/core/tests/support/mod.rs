@@ -1,7 +1,7 @@
 //! Random policies, facts and packets in a small corner of the space, so that they meet often. The tests on the
 //! real kernel use the same ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -36,6 +36,7 @@ pub fn facts() -> NodeFacts {
         ],
         tracked: Tracked { ipv4: true, ipv6: true },
         kept: Vec::new(),
+        host: Arc::default(),
         labels: BTreeMap::new(),
     }
 }
@@ -116,6 +117,7 @@ fn flow(name: String) -> impl Strategy<Value = ValidatedFlow> {
                 },
                 local_ports: local.filter(|_| role == Role::Client).map(merge_ports),
                 interfaces: interfaces.into_iter().map(Arc::from).collect(),
+                acknowledged: BTreeSet::new(),
             }
         },
     )
@@ -133,6 +135,8 @@ fn policy(name: String) -> impl Strategy<Value = ValidatedPolicy> {
             selector: Selector::default(),
             mode,
             flows: [Some(first), second].into_iter().flatten().collect(),
+            adapts_firewall: false,
+            keeps_entries: false,
             compensation: Compensation {
                 strict_tcp_flags,
                 icmp_errors,

@@ -1,0 +1,148 @@
+//! Rules that this project adds to the chains of a host's own firewall, so that it accepts untracked what it accepted
+//! by state.
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use super::{Backend, OWN_COMMENT, TableId};
+use crate::compile::hex;
+use crate::net::{AddressRange, PortRange, Proto};
+
+/// One rule to add: untracked packets of these tuples are accepted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Adapter {
+    /// The policy that needs it.
+    pub policy: String,
+    /// The table.
+    pub table: TableId,
+    /// The chain.
+    pub chain: String,
+    /// The rule before which it goes, as [`super::HostRule::handle`]; `None`: behind all others.
+    pub before: Option<u64>,
+    /// The packets.
+    pub packets: Untracked,
+}
+
+/// Untracked packets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Untracked {
+    /// The transport protocol.
+    pub proto: Proto,
+    /// The source addresses. For iptables always a prefix ([`AddressRange::prefix_len`]).
+    pub sources: AddressRange,
+    /// The source ports.
+    pub source_ports: PortRange,
+    /// The destination addresses, of the same family.
+    pub destinations: AddressRange,
+    /// The destination ports.
+    pub destination_ports: PortRange,
+    /// The incoming interface. `None`: any. A `*` at the end stands for any ending.
+    pub in_interface: Option<String>,
+    /// The outgoing interface. `None`: any.
+    pub out_interface: Option<String>,
+    /// TCP alone: only packets that open a connection (`--syn`: of FIN, SYN, RST, ACK exactly SYN), or only others.
+    /// `None`: all.
+    pub opens: Option<bool>,
+}
+
+impl Adapter {
+    /// What tells it from all others in a chain: its comment.
+    pub fn comment(&self) -> String {
+        let Adapter { policy, table, chain, before: _, packets } = self;
+        let digest = hex(&Sha256::digest(format!("{table} {chain} {packets:?}").as_bytes()));
+        format!("{OWN_COMMENT}{policy}:{}", digest.get(..12).unwrap_or(&digest))
+    }
+
+    /// The command that a user would run to have the rule.
+    pub fn command(&self) -> String {
+        match self.table.backend {
+            Backend::Nft => self.nft_command(),
+            Backend::IptablesNft | Backend::IptablesLegacy => self.iptables_command(),
+        }
+    }
+
+    fn nft_command(&self) -> String {
+        let TableId { family, name, .. } = &self.table;
+        let place = match self.before {
+            Some(handle) => {
+                format!("insert rule {} {name} {} position {handle}", family.nft_name(), self.chain)
+            }
+            None => format!("add rule {} {name} {}", family.nft_name(), self.chain),
+        };
+        format!("nft '{place} {}'", self.packets.nft())
+    }
+
+    fn iptables_command(&self) -> String {
+        // Displays as the tool's name and the table's.
+        let shown = self.table.to_string();
+        let (tool, table) = shown.split_once(' ').unwrap_or((&shown, "filter"));
+        format!("{tool} -t {table} -I {} {}", self.chain, self.packets.iptables())
+    }
+}
+
+impl Untracked {
+    fn nft(&self) -> String {
+        let Untracked { proto, sources, source_ports, destinations, destination_ports, .. } = self;
+        let mut text = String::new();
+        let family = if sources.family == crate::net::Family::Ipv4 { "ip" } else { "ip6" };
+        // Writing to a String cannot fail.
+        for (word, interface) in [("iifname", &self.in_interface), ("oifname", &self.out_interface)] {
+            if let Some(interface) = interface {
+                let _ = write!(text, "{word} \"{interface}\" ");
+            }
+        }
+        for (word, range) in [("saddr", sources), ("daddr", destinations)] {
+            if !range.is_all() {
+                let _ = write!(text, "{family} {word} {range} ");
+            }
+        }
+        if sources.is_all() && destinations.is_all() {
+            let _ = write!(text, "meta nfproto ipv{} ", sources.family.digit());
+        }
+        let name = proto.nft_name();
+        match self.opens {
+            Some(true) => text.push_str("tcp flags & (fin | syn | rst | ack) == syn "),
+            Some(false) => text.push_str("tcp flags & (fin | syn | rst | ack) != syn "),
+            None => {}
+        }
+        let mut ports = false;
+        for (word, range) in [("sport", source_ports), ("dport", destination_ports)] {
+            if *range != PortRange::ALL {
+                ports = true;
+                let _ = write!(text, "{name} {word} {range} ");
+            }
+        }
+        if !ports && self.opens.is_none() {
+            let _ = write!(text, "meta l4proto {name} ");
+        }
+        text + "ct state untracked accept"
+    }
+
+    fn iptables(&self) -> String {
+        let Untracked { proto, sources, source_ports, destinations, destination_ports, .. } = self;
+        let mut text = String::new();
+        for (word, interface) in [("-i", &self.in_interface), ("-o", &self.out_interface)] {
+            if let Some(interface) = interface {
+                let _ = write!(text, "{word} {} ", interface.replace('*', "+"));
+            }
+        }
+        for (word, range) in [("-s", sources), ("-d", destinations)] {
+            if !range.is_all() {
+                let _ = write!(text, "{word} {range} ");
+            }
+        }
+        let _ = write!(text, "-p {} ", proto.nft_name());
+        for (word, range) in [("--sport", source_ports), ("--dport", destination_ports)] {
+            if *range != PortRange::ALL {
+                let _ = write!(text, "{word} {} ", range.to_string().replace('-', ":"));
+            }
+        }
+        match self.opens {
+            Some(true) => text.push_str("--syn "),
+            Some(false) => text.push_str("! --syn "),
+            None => {}
+        }
+        text + "-m conntrack --ctstate UNTRACKED -j ACCEPT"
+    }
+}
