@@ -103,6 +103,7 @@ fn of_finding(manifest: &Manifest, finding: &Finding) -> MietteDiagnostic {
     let what = match effect {
         Effect::Warning => "warning",
         Effect::Subtracted => "stays tracked",
+        Effect::Blocked => "blocked",
         Effect::Refused => "refused",
     };
     let (code, help) = match cause {
