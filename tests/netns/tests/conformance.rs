@@ -7,7 +7,7 @@
 mod support;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
 
 use notrack_core::diff::{CounterValue, Observed, Op, Transaction, diff};
