@@ -2,21 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notrack_core::compile::{RuleSet, RuleSetDigest};
 use notrack_core::diff::{CounterValue, Observed, diff, renew};
 use notrack_core::facts::{NodeFacts, Tracked};
 use notrack_core::hazard::Finding;
+use notrack_core::host::Adapter;
 use notrack_core::nf::{TABLE_NAME, Table};
-use notrack_core::rules::{RenderError, render};
+use notrack_core::rules::{RenderError, Rendered, render};
+use notrack_netlink::adapters::{self, AdapterError, Present};
 use notrack_netlink::nft::{Netfilter, Nft, NftError};
 use notrack_netlink::socket::NetlinkError;
 use notrack_netlink::tracking::{self, tracking};
 use thiserror::Error;
 
 use crate::facts::{self, Observations};
+use crate::host::HostWatch;
 use crate::intent::Intent;
 use crate::resolver;
 use crate::ssh::Ssh;
@@ -36,6 +38,9 @@ pub enum EngineError {
     /// Whether the node tracks at all is not known.
     #[error(transparent)]
     Tracking(#[from] NetlinkError),
+    /// The rules that other programs' firewalls need are not known.
+    #[error("the rules added to other programs' firewalls are not known: {0}")]
+    Adapters(#[from] AdapterError),
     /// The kernel took the rules and yet runs others.
     #[error(
         "the kernel does not run what was programmed: {differences} differences remain; does another program change table inet notrack-dev?"
@@ -53,6 +58,7 @@ impl EngineError {
             EngineError::Render(_) => "RenderFailed",
             EngineError::Nft(_) => "CommitFailed",
             EngineError::Tracking(_) => "FactsUnknown",
+            EngineError::Adapters(_) => "AdaptersUnknown",
             EngineError::NotProgrammed { .. } => "NotProgrammed",
         }
     }
@@ -92,6 +98,10 @@ pub struct Settings {
     pub owns_table: bool,
 }
 
+fn comments(present: &BTreeSet<Present>) -> BTreeSet<String> {
+    present.iter().map(|rule| rule.comment.clone()).collect()
+}
+
 /// Drives nf_tables.
 pub struct Engine {
     nft: Nft,
@@ -99,6 +109,7 @@ pub struct Engine {
     /// Whether the node tracks, as of a generation of the ruleset and a moment.
     tracked: Option<(u32, Instant, Tracked)>,
     ssh: Ssh,
+    host: HostWatch,
     /// The generation at which what is programmed was last seen in the kernel.
     seen: Option<u32>,
 }
@@ -107,7 +118,7 @@ impl Engine {
     /// Opens nf_tables of this network namespace.
     pub fn open(settings: Settings) -> Result<Engine, NftError> {
         let nft = if settings.owns_table { Nft::open()? } else { Nft::open_without_owning()? };
-        Ok(Engine { nft, settings, tracked: None, ssh: Ssh::default(), seen: None })
+        Ok(Engine { nft, settings, tracked: None, ssh: Ssh::default(), host: HostWatch::default(), seen: None })
     }
 
     /// The node's facts now, for what is wanted of it. Where that `is_new`, everything that it may harm is looked for
@@ -119,6 +130,7 @@ impl Engine {
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<NodeFacts, EngineError> {
         let tracked = self.tracked()?;
+        let generation = self.nft.generation()?;
         let mut kept = intent.kept.clone();
         let asked = intent.asked.iter().cloned().chain(resolver::kept());
         kept.extend(asked.filter(|server| intent.concerns(server, addresses)));
@@ -131,7 +143,7 @@ impl Engine {
             own_port: self.settings.own_port,
             tracked,
             kept,
-            host: Arc::default(),
+            host: self.host.host(generation, &intent.rule_set, is_new)?,
         }))
     }
 
@@ -154,8 +166,9 @@ impl Engine {
 
     /// Renders, applies and reads back. Nothing is written where the kernel already runs it.
     pub fn reconcile(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Programmed, EngineError> {
-        let rendered = render(&intent.rule_set, facts, self.settings.lease)?;
+        let rendered = self.complete(intent, facts)?;
         let changed = self.apply(&rendered.table)?;
+        self.remove_adapters(&rendered.adapters)?;
         let observed = self.read_back(&rendered.table)?;
         Ok(Programmed {
             rule_set: intent.rule_set.clone(),
@@ -167,6 +180,37 @@ impl Engine {
             policies: rendered.programmed,
             changed,
         })
+    }
+
+    /// Renders, and adds what the host's own firewall needs for it first: alone that accepts nothing. Where it cannot be
+    /// added the policies that need it are blocked, and no other.
+    fn complete(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Rendered, EngineError> {
+        let rendered = render(&intent.rule_set, facts, self.settings.lease)?;
+        let present = comments(&adapters::present()?);
+        let missing: Vec<Adapter> = rendered
+            .adapters
+            .iter()
+            .filter(|adapter| !present.contains(&adapter.comment()))
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            return Ok(rendered);
+        }
+        let Err(error) = adapters::apply(&missing, &BTreeSet::new()) else { return Ok(rendered) };
+        tracing::warn!("the host's firewall cannot be completed: {error}");
+        let host = self.host.unadaptable(error.to_string());
+        Ok(render(&intent.rule_set, &NodeFacts { host, ..facts.clone() }, self.settings.lease)?)
+    }
+
+    /// Takes back what no policy needs any more, once nothing is bypassed for it.
+    fn remove_adapters(&mut self, wanted: &BTreeSet<Adapter>) -> Result<(), EngineError> {
+        let wanted: BTreeSet<String> = wanted.iter().map(Adapter::comment).collect();
+        let mut present = adapters::present()?;
+        present.retain(|rule| !wanted.contains(&rule.comment));
+        if !present.is_empty() {
+            adapters::apply(&[], &present)?;
+        }
+        Ok(())
     }
 
     fn apply(&mut self, table: &Table) -> Result<bool, EngineError> {

@@ -157,6 +157,7 @@ mod tests {
                 protocol,
                 addresses: Some(AddressRange::one(address.into())),
                 ports: PortRange::one(port),
+                clients: None,
                 spares_interfaces: false,
                 evidence: String::new(),
             };

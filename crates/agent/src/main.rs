@@ -8,6 +8,7 @@ mod engine;
 mod evict;
 mod facts;
 mod folder;
+mod host;
 mod intent;
 mod listeners;
 mod lock;
@@ -18,6 +19,7 @@ mod run;
 mod sampler;
 mod shown;
 mod ssh;
+mod surroundings;
 
 use std::process::ExitCode;
 

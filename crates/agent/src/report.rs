@@ -33,6 +33,8 @@ pub enum State {
     Expired,
     /// Nothing of it can be bypassed here.
     Refused,
+    /// Something on this node stands against it that its user can answer.
+    Blocked,
     /// The kernel did not take it.
     Failed,
 }
@@ -47,6 +49,7 @@ impl State {
             State::NotSelected => "NotSelected",
             State::Expired => "Expired",
             State::Refused => "Refused",
+            State::Blocked => "Blocked",
             State::Failed => "Failed",
         }
     }
@@ -155,6 +158,7 @@ fn state(facts: &Facts<'_>, policy: &ValidatedPolicy) -> State {
     let current = programmed.rule_set.policies().iter().any(|known| **known == *policy);
     match (current, facts.failure.is_some()) {
         (false, _) => State::Failed,
+        (true, _) if policy.mode == Mode::Enforce && is_blocked(programmed, policy) => State::Blocked,
         // A policy of exceptions alone has nothing of its own in the table.
         (true, _) if bypasses(policy) && !programmed.policies.contains(&policy.name) => State::Refused,
         (true, _) if !programmed.facts.tracked.any() => State::Ineffective,
@@ -162,6 +166,11 @@ fn state(facts: &Facts<'_>, policy: &ValidatedPolicy) -> State {
         (true, false) if policy.mode == Mode::Audit => State::Auditing,
         (true, false) => State::Programmed,
     }
+}
+
+fn is_blocked(programmed: &Programmed, policy: &ValidatedPolicy) -> bool {
+    let mut findings = programmed.findings.iter();
+    findings.any(|found| found.policy == policy.name && found.effect == Effect::Blocked)
 }
 
 fn bypasses(policy: &ValidatedPolicy) -> bool {
@@ -183,6 +192,10 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
             .iter()
             .find(|finding| finding.effect == Effect::Refused)
             .map_or("NothingMatches", |finding| finding.cause.name()),
+        (State::Blocked, _) => found
+            .iter()
+            .find(|finding| finding.effect == Effect::Blocked)
+            .map_or(state.name(), |finding| finding.cause.name()),
         // In effect, but not all of it: what took the rest is worth more than the state's name.
         (State::Programmed | State::Auditing, _) => found
             .iter()
@@ -197,7 +210,7 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
         (State::Expired, _) => "spec.expireTime has passed: its traffic is tracked again".to_owned(),
         (State::NotSelected, _) => "spec.nodeSelector does not select this node".to_owned(),
         (State::Auditing, _) => "counts what would be bypassed; changes nothing".to_owned(),
-        (State::Programmed | State::Refused, _) => summary(&found),
+        (State::Programmed | State::Refused | State::Blocked, _) => summary(&found),
     };
     let programmed = matches!(state, State::Programmed | State::Auditing | State::Ineffective);
     let conditions = [
@@ -220,7 +233,7 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
                 matched: u32::from(selected),
                 programmed: u32::from(programmed),
                 engaged: u32::from(state == State::Programmed),
-                blocked: u32::from(state == State::Refused),
+                blocked: u32::from(matches!(state, State::Refused | State::Blocked)),
                 failed: u32::from(state == State::Failed),
                 unavailable: 0,
             }),

@@ -30,6 +30,7 @@ fn of(address: IpAddr) -> [Kept; 2] {
         protocol,
         addresses: Some(AddressRange::one(address)),
         ports: PortRange::one(DNS),
+        clients: None,
         spares_interfaces: false,
         evidence: "this node's resolver".to_owned(),
     })

@@ -8,6 +8,7 @@ use anyhow::Context;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
 use notrack_core::diff::{Op, Transaction};
+use notrack_netlink::adapters;
 use notrack_netlink::nft::{Netfilter, Nft};
 use notrack_runtime::{server, shutdown};
 use tokio::sync::mpsc;
@@ -70,10 +71,16 @@ fn remove() -> anyhow::Result<ExitCode> {
     let mut nft = Nft::open_without_owning()?;
     if nft.observe()?.is_none() {
         println!("no table of ours in this network namespace");
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        nft.commit(&Transaction { ops: vec![Op::DeleteTable] })?;
+        println!("removed table inet {}", notrack_core::nf::TABLE_NAME);
     }
-    nft.commit(&Transaction { ops: vec![Op::DeleteTable] })?;
-    println!("removed table inet {}", notrack_core::nf::TABLE_NAME);
+    // Last: until the table was gone they let through what was bypassed.
+    let added = adapters::present()?;
+    if !added.is_empty() {
+        adapters::apply(&[], &added)?;
+        println!("removed {} rules from other programs' firewalls", added.len());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

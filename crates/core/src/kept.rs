@@ -18,6 +18,9 @@ pub struct Kept {
     pub addresses: Option<AddressRange>,
     /// The servers' ports.
     pub ports: PortRange,
+    /// The other ends. `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<AddressRange>,
     /// Whether a flow of role Server that names interfaces may bypass them all the same. So it is for what backs a
     /// Service with nothing but a cluster address: clients elsewhere are translated on their own node, and what comes
     /// in by an uplink is direct; this node's own clients use other interfaces.

@@ -15,6 +15,7 @@
 pub mod compile;
 pub mod diff;
 pub mod facts;
+pub mod guard;
 pub mod hazard;
 pub mod host;
 pub mod index;

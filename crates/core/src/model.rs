@@ -143,14 +143,15 @@ enum Wish {
 fn cluster_wish(rule_set: &RuleSet, facts: &NodeFacts, node: Node, ends: Ends) -> Wish {
     let all = rule_set.kept().iter().chain(&facts.kept).filter(|kept| kept.protocol == ends.proto);
     let wishes = all.map(|kept| {
-        let names = |(address, port): (IpAddr, u16)| {
+        let names = |(address, port): (IpAddr, u16), (other, _): (IpAddr, u16)| {
             kept.ports.contains(port)
+                && kept.clients.is_none_or(|range| range.contains(other))
                 && match kept.addresses {
                     Some(range) => range.contains(address),
                     None => facts.is_own(address),
                 }
         };
-        match (names(ends.server), names(ends.client)) {
+        match (names(ends.server, ends.client), names(ends.client, ends.server)) {
             (_, true) => Wish::Keep,
             (true, false) if kept.spares_interfaces && node == Node::Server => Wish::KeepWithoutInterface,
             (true, false) => Wish::Keep,

@@ -301,6 +301,7 @@ pub fn kept_of(exclusions: &[api::Exclusion]) -> Vec<Kept> {
                 protocol: (*protocol).into(),
                 addresses: address.as_deref().and_then(address_range),
                 ports: PortRange::new(*port, last).unwrap_or(PortRange::ALL),
+                clients: None,
                 spares_interfaces: *spares_interfaces,
                 evidence: format!("excluded by the controller ({reason})"),
             }

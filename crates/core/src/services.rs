@@ -76,6 +76,7 @@ impl Service {
                 protocol: port.protocol,
                 addresses,
                 ports: PortRange::one(number),
+                clients: None,
                 spares_interfaces: false,
                 evidence: self.evidence(what),
             };
@@ -94,6 +95,7 @@ impl Service {
             protocol,
             addresses: Some(AddressRange::one(address)),
             ports,
+            clients: None,
             spares_interfaces: self.name != API_SERVER && self.has_cluster_address_alone(),
             evidence: self.evidence("an endpoint of"),
         }
@@ -120,6 +122,7 @@ impl ServiceRanges {
             protocol,
             addresses,
             ports,
+            clients: None,
             spares_interfaces: false,
             evidence,
         };

@@ -198,7 +198,7 @@ fn reported_standing<'a>(policy: &PolicyView<'_>, entry: &'a api::PolicyOnNode) 
         "Programmed" => Standing::Programmed { engaged: !policy.audit, why: part("Programmed") },
         "Auditing" => Standing::Programmed { engaged: false, why: part("Auditing") },
         "Ineffective" => Standing::Programmed { engaged: false, why: Some(why("Ineffective")) },
-        "Refused" => Standing::Blocked(why("Refused")),
+        state @ ("Refused" | "Blocked") => Standing::Blocked(why(state)),
         "Expired" if policy.expired => Standing::Ended,
         // The node's clock is ahead, or its labels are behind.
         "Expired" => Standing::Pending("Expired"),

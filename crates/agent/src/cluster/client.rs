@@ -91,6 +91,7 @@ fn kept(server: SocketAddr) -> Kept {
         protocol: Proto::Tcp,
         addresses: Some(AddressRange::one(server.ip().to_canonical())),
         ports: PortRange::one(server.port()),
+        clients: None,
         spares_interfaces: false,
         evidence: "the agent's Kubernetes API server".to_owned(),
     }

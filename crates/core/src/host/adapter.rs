@@ -5,9 +5,13 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use super::{Backend, OWN_COMMENT, TableId};
+use super::region::{flags, interfaces as interfaces_of, is_opening};
+use super::{
+    Backend, CT_UNTRACKED, Field, HostRule, HostVerdict, Match, Members, OWN_COMMENT, Step, TableId,
+};
 use crate::compile::hex;
 use crate::net::{AddressRange, PortRange, Proto};
+use crate::nf::expr::nfproto;
 
 /// One rule to add: untracked packets of these tuples are accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +56,44 @@ impl Adapter {
         let Adapter { policy, table, chain, before: _, packets } = self;
         let digest = hex(&Sha256::digest(format!("{table} {chain} {packets:?}").as_bytes()));
         format!("{OWN_COMMENT}{policy}:{}", digest.get(..12).unwrap_or(&digest))
+    }
+
+    /// The rule as it is read back.
+    pub fn rule(&self) -> HostRule {
+        let Untracked { proto, sources, source_ports, destinations, destination_ports, .. } = &self.packets;
+        let family = sources.family;
+        let one = |field, range: (u128, u128)| {
+            let of = Members::Boxes(vec![vec![range]]);
+            Step::Match(Match { fields: vec![field], inverted: false, of })
+        };
+        let number = |value: u8| (u128::from(value), u128::from(value));
+        let ports = |range: &PortRange| (u128::from(range.first()), u128::from(range.last()));
+        let mut steps = vec![
+            one(Field::Family, number(nfproto(family))),
+            one(Field::L4Proto, number(proto.number())),
+            one(Field::SourceAddress(family), (sources.first, sources.last)),
+            one(Field::DestinationAddress(family), (destinations.first, destinations.last)),
+            one(Field::SourcePort, ports(source_ports)),
+            one(Field::DestinationPort, ports(destination_ports)),
+            one(Field::CtState, (CT_UNTRACKED, CT_UNTRACKED)),
+        ];
+        let interfaces = [
+            (Field::InInterface, &self.packets.in_interface),
+            (Field::OutInterface, &self.packets.out_interface),
+        ];
+        for (field, name) in interfaces {
+            if let Some(name) = name {
+                steps.extend(interfaces_of([name.as_str()]).iter().map(|range| one(field.clone(), range)));
+            }
+        }
+        if let Some(opens) = self.packets.opens {
+            let flags = flags(|flags| is_opening(flags) == opens);
+            let boxes = flags.iter().map(|range| vec![range]).collect();
+            let of = Members::Boxes(boxes);
+            steps.push(Step::Match(Match { fields: vec![Field::TcpFlags], inverted: false, of }));
+        }
+        steps.push(Step::Verdict(HostVerdict::Accept));
+        HostRule { handle: 0, text: self.command(), comment: Some(self.comment()), steps }
     }
 
     /// The command that a user would run to have the rule.

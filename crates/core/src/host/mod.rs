@@ -5,7 +5,10 @@
 //! too, as something that may or may not match ([`Step::Opaque`], [`Members::Unknown`]).
 
 mod adapter;
+pub(crate) mod journey;
+pub(crate) mod region;
 mod surroundings;
+pub(crate) mod walk;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +17,7 @@ pub use adapter::{Adapter, Untracked};
 use serde::{Deserialize, Serialize};
 pub use surroundings::Surroundings;
 
-use crate::net::Family;
+use crate::net::{AddressRange, Family, PortRange};
 use crate::packet::Tuple;
 
 /// How the rules that this project adds to other programs' chains begin their comment.
@@ -28,8 +31,13 @@ pub struct Host {
     pub rules: HostRules,
     /// What changes how packets go, apart from rules.
     pub surroundings: Surroundings,
-    /// Connections that are translated now.
+    /// Connections that are translated now, one a server where there are many.
     pub translated: Vec<Translated>,
+    /// Whether there are more than are listed.
+    pub more_translated: bool,
+    /// Why nothing could be added to other programs' firewalls, where that was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unadaptable: Option<String>,
 }
 
 /// A translated connection, by the tuple that its first packet came with and the one that its replies have.
@@ -51,6 +59,28 @@ pub struct HostRules {
     /// What could not be read, in words.
     #[serde(default)]
     pub incomplete: Vec<String>,
+}
+
+impl HostRules {
+    /// The same without the rules that this project has added.
+    pub fn without_own(&self) -> HostRules {
+        let mut rules = self.clone();
+        let chains = rules.tables.iter_mut().flat_map(|table| table.chains.values_mut());
+        chains.for_each(|chain| chain.rules.retain(|rule| !rule.is_own()));
+        rules
+    }
+
+    /// The same with rules added, as far as their places are there.
+    pub fn with(&self, adapters: &[Adapter]) -> HostRules {
+        let mut rules = self.clone();
+        for adapter in adapters {
+            let table = rules.tables.iter_mut().find(|table| table.id == adapter.table);
+            let Some(chain) = table.and_then(|table| table.chains.get_mut(&adapter.chain)) else { continue };
+            let place = chain.rules.iter().position(|rule| Some(rule.handle) == adapter.before);
+            chain.rules.insert(place.unwrap_or(chain.rules.len()), adapter.rule());
+        }
+        rules
+    }
 }
 
 /// Who keeps a table.
@@ -258,6 +288,13 @@ pub enum Members {
     Boxes(Vec<ValueBox>),
     /// The elements of a set of this table.
     Set(String),
+    /// Of one field, which is masked first: one of these.
+    Masked {
+        /// The bits that count.
+        mask: u128,
+        /// What they are, each a whole value.
+        values: Vec<u128>,
+    },
     /// Some that are not understood or can change at any packet.
     Unknown,
 }
@@ -324,8 +361,8 @@ pub enum Field {
 /// Something that a rule does beside judging.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
-    /// A new destination (`dnat`, `DNAT`, `redirect`, `REDIRECT`, `NETMAP` in prerouting or output); where to, in words.
-    Dnat(String),
+    /// A new destination (`dnat`, `DNAT`, `redirect`, `REDIRECT`, `NETMAP` in prerouting or output).
+    Dnat(NatTo),
     /// A new source (`snat`, `masquerade`, `NETMAP` in postrouting); to what, in words.
     Snat(String),
     /// Do not track.
@@ -348,6 +385,30 @@ pub enum Act {
     Rewrite,
     /// Hands the connection to a flow table, by its name.
     Offload(String),
+}
+
+/// Where a packet is sent instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NatTo {
+    /// To which address.
+    pub target: NatTarget,
+    /// To which ports. `None`: the packet's own.
+    #[serde(default)]
+    pub ports: Option<PortRange>,
+}
+
+/// The address of a [`NatTo`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NatTarget {
+    /// This node (`redirect`).
+    Own,
+    /// One of these.
+    Addresses(AddressRange),
+    /// The packet's own: only the port is changed.
+    Kept,
+    /// It is not understood, such as the data of a map.
+    Unknown,
 }
 
 /// How a rule ends.

@@ -204,6 +204,7 @@ proptest! {
             protocol: Proto::ALL[usize::from(*proto)],
             addresses: Some(AddressRange::one(address(*last))),
             ports: PortRange::one(*port),
+            clients: None,
             spares_interfaces: *spares,
             evidence: String::new(),
         }).collect();

@@ -4,13 +4,17 @@
 //! tells which end is this node. A clause that keeps its tuples tracked is how everything is subtracted:
 //! exceptions, protected ports, the ephemeral range.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::findings::examine;
+use super::guarded::{Guarded, Wanted, guard};
 use crate::compile::RuleSet;
 use crate::facts::{NodeFacts, ProtectedSide};
+use crate::guard::{Travel, helper_ports, translated};
 use crate::hazard::Finding;
+use crate::host::Adapter;
 use crate::kept::Kept;
 use crate::net::{AddressRange, Family, PortRange, Proto, merge_ports};
 use crate::policy::{Action, Role, ValidatedFlow};
@@ -114,8 +118,10 @@ impl Clause {
 pub struct Clauses {
     /// The clauses; where two share a tuple the earlier one has it. Those that keep come first.
     pub clauses: Vec<Clause>,
-    /// What was subtracted, refused or is worth a warning.
+    /// What was subtracted, refused, blocked or is worth a warning.
     pub findings: Vec<Finding>,
+    /// Rules that other programs' firewalls need for it.
+    pub adapters: BTreeSet<Adapter>,
 }
 
 fn everywhere() -> Vec<AddressRange> {
@@ -129,7 +135,6 @@ fn own_addresses(facts: &NodeFacts) -> Vec<AddressRange> {
 /// Fills a node's facts into a rule set.
 pub fn localise(rule_set: &RuleSet, facts: &NodeFacts) -> Clauses {
     let mut clauses = system_clauses(facts);
-    let mut findings = Vec::new();
     let flows =
         || {
             rule_set.policies().iter().enumerate().flat_map(|(place, policy)| {
@@ -142,17 +147,39 @@ pub fn localise(rule_set: &RuleSet, facts: &NodeFacts) -> Clauses {
             clauses.push(clause);
         }
     }
-    let mut bypassed = Vec::new();
-    for (place, policy, flow) in flows().filter(|(_, _, flow)| flow.action == Action::NoTrack) {
-        let own = flow_clauses(flow, facts, Outcome::Policy(place));
-        findings.extend(examine(policy, flow, own.is_empty(), facts, rule_set));
-        bypassed.extend(own);
+    let wanted: Vec<Wanted<'_>> = flows()
+        .filter(|(_, _, flow)| flow.action == Action::NoTrack)
+        .map(|(place, policy, flow)| Wanted {
+            policy,
+            flow,
+            clauses: flow_clauses(flow, facts, Outcome::Policy(place)),
+        })
+        .collect();
+    let kept = kept(rule_set, facts, &wanted);
+    keep_for_cluster(&mut clauses, &kept, facts, &wanted);
+    let Guarded { mut findings, adapters, without } = guard(&wanted, facts, &clauses);
+    for Wanted { policy, flow, clauses: own } in &wanted {
+        findings.extend(examine(policy, flow, own.is_empty(), facts, rule_set, &kept));
+        if !without.contains(&(policy.name.as_str(), flow.name.as_str())) {
+            clauses.extend(own.iter().cloned());
+        }
     }
-    keep_for_cluster(&mut clauses, rule_set, facts, &bypassed);
-    clauses.extend(bypassed);
     findings.sort();
     findings.dedup();
-    Clauses { clauses, findings }
+    Clauses { clauses, findings, adapters }
+}
+
+/// Everything that stays tracked by its server, whoever says so.
+fn kept(rule_set: &RuleSet, facts: &NodeFacts, wanted: &[Wanted<'_>]) -> Vec<Kept> {
+    let travel = Travel::new(facts);
+    let mut kept: Vec<Kept> = rule_set.kept().iter().chain(&facts.kept).cloned().collect();
+    for Wanted { flow, .. } in wanted {
+        kept.extend(translated(flow, facts, &travel));
+        kept.extend(helper_ports(flow));
+    }
+    kept.sort();
+    kept.dedup();
+    kept
 }
 
 /// What stays tracked on this node whatever a policy says.
@@ -187,14 +214,14 @@ fn system_clauses(facts: &NodeFacts) -> Vec<Clause> {
 
 /// What stays tracked because the cluster needs it, in whichever role and from whichever end it is seen. Where a server
 /// spares flows that name interfaces, those have it first.
-fn keep_for_cluster(clauses: &mut Vec<Clause>, rule_set: &RuleSet, facts: &NodeFacts, bypassed: &[Clause]) {
-    let all = || rule_set.kept().iter().chain(&facts.kept);
+fn keep_for_cluster(clauses: &mut Vec<Clause>, all: &[Kept], facts: &NodeFacts, wanted: &[Wanted<'_>]) {
     let keep = |kept: &Kept, class| Clause {
         servers: kept.addresses.map_or_else(|| own_addresses(facts), |range| vec![range]),
         server_ports: vec![kept.ports],
+        clients: kept.clients.map_or_else(everywhere, |range| vec![range]),
         ..everything(class, kept.protocol)
     };
-    for kept in all() {
+    for kept in all {
         for class in Class::ALL {
             clauses.push(keep(kept, class).mirrored());
             // What is spared as this node's own server comes behind all that is not.
@@ -203,9 +230,10 @@ fn keep_for_cluster(clauses: &mut Vec<Clause>, rule_set: &RuleSet, facts: &NodeF
             }
         }
     }
-    for kept in all().filter(|kept| kept.spares_interfaces) {
+    for kept in all.iter().filter(|kept| kept.spares_interfaces) {
         let hole = keep(kept, Class::Own);
-        let spared = bypassed.iter().filter(|clause| !clause.interfaces.is_empty());
+        let spared =
+            wanted.iter().flat_map(|wanted| &wanted.clauses).filter(|clause| !clause.interfaces.is_empty());
         let shared: Vec<Clause> = spared.filter_map(|clause| clause.shared_servers(&hole)).collect();
         clauses.extend(shared);
         clauses.push(hole);
@@ -274,7 +302,7 @@ fn flow_clauses(flow: &ValidatedFlow, facts: &NodeFacts, outcome: Outcome) -> Ve
 }
 
 /// This node's own addresses that a flow names; all of them where it names none.
-pub(super) fn served_addresses(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<AddressRange> {
+pub(crate) fn served_addresses(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<AddressRange> {
     let named = |address: &IpAddr| match &flow.server_addresses {
         Some(ranges) => ranges.iter().any(|range| range.contains(*address)),
         None => true,

@@ -3,6 +3,7 @@
 use super::clause::served_addresses;
 use crate::compile::RuleSet;
 use crate::facts::{NodeFacts, ProtectedSide};
+use crate::guard::Found;
 use crate::hazard::{Cause, Effect, Finding, HazardKind};
 use crate::kept::Kept;
 use crate::net::{AddressRange, PortRange};
@@ -15,9 +16,17 @@ pub(super) fn examine(
     has_no_address: bool,
     facts: &NodeFacts,
     rule_set: &RuleSet,
+    kept: &[Kept],
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |effect, cause, evidence| {
+        let (effect, evidence) = match cause {
+            Cause::Hazard(kind) => {
+                let Found { effect, evidence, .. } = Found { effect, kind, evidence }.taken_by(flow);
+                (effect, evidence)
+            }
+            Cause::Exception => (effect, evidence),
+        };
         findings.push(Finding {
             policy: policy.name.clone(),
             flow: flow.name.clone(),
@@ -50,11 +59,12 @@ pub(super) fn examine(
                 found(Effect::Subtracted, Cause::Hazard(HazardKind::EphemeralPorts), evidence);
             }
         }
-        for kept in rule_set.kept().iter().chain(&facts.kept).filter(|kept| kept.protocol == *proto) {
+        for kept in kept.iter().filter(|kept| kept.protocol == *proto) {
             if let (Some(effect), Some(shared)) =
                 (collides(flow, facts, kept), ports.intersection(kept.ports))
             {
-                let evidence = format!("{proto} {shared} is {}", kept.evidence);
+                let whose = kept.clients.map(|clients| format!(" of {clients}")).unwrap_or_default();
+                let evidence = format!("{proto} {shared}{whose} is {}", kept.evidence);
                 found(effect, Cause::Hazard(kept.hazard), evidence);
             }
         }
@@ -97,12 +107,28 @@ fn collides(flow: &ValidatedFlow, facts: &NodeFacts, kept: &Kept) -> Option<Effe
         && flow.peers.as_ref().is_none_or(|peers| peers.iter().copied().any(is_kept));
     let as_router =
         flow.role == Role::Forward && flow.server_addresses.iter().flatten().copied().any(is_kept);
+    // Less than all of the other ends: most of the flow may be bypassed all the same.
+    if kept.clients.is_some_and(|clients| !is_every_client(flow, clients))
+        && (as_server || as_client || as_router)
+    {
+        return Some(Effect::Warning);
+    }
     match (as_server, as_client || as_router) {
         (_, true) => Some(Effect::Subtracted),
         (true, false) if kept.spares_interfaces && !flow.interfaces.is_empty() => Some(Effect::Warning),
         (true, false) => Some(Effect::Subtracted),
         (false, false) => None,
     }
+}
+
+/// Whether a range holds every other end of a flow.
+fn is_every_client(flow: &ValidatedFlow, clients: AddressRange) -> bool {
+    let peers = flow.peers.iter().flatten();
+    matches!(flow.role, Role::Server | Role::Forward)
+        && flow.peers.is_some()
+        && peers
+            .filter(|range| range.family == clients.family)
+            .all(|range| clients.first <= range.first && range.last <= clients.last)
 }
 
 fn exceptions(rule_set: &RuleSet) -> impl Iterator<Item = (&str, &ValidatedFlow)> {

@@ -5,11 +5,13 @@ mod boxes;
 mod cells;
 mod clause;
 mod findings;
+mod guarded;
 mod limit;
 mod render;
 mod sites;
 mod writer;
 
+pub(crate) use clause::served_addresses;
 pub use clause::{Class, Clause, Clauses, Outcome, localise};
-pub use render::{RenderError, Rendered, counter_name, render};
+pub use render::{BYPASS_PRIORITY, RenderError, Rendered, counter_name, render};
 pub use sites::{Half, Interfaces, Site, View, sites};

@@ -15,6 +15,7 @@ use super::writer::{ClassCells, MOST_ELEMENTS, Purpose, Writer};
 use crate::compile::RuleSet;
 use crate::facts::NodeFacts;
 use crate::hazard::{Cause, Effect, Finding, HazardKind};
+use crate::host::Adapter;
 use crate::net::Family;
 use crate::nf::{
     Base, Chain, Direction, Element, FieldType, Hook, Key, RawField, Rule, Set, SetSpec, Statement, Table,
@@ -56,6 +57,8 @@ pub struct Rendered {
     pub findings: Vec<Finding>,
     /// Names of the policies that have at least one tuple in the table.
     pub programmed: BTreeSet<String>,
+    /// Rules that other programs' firewalls need for it.
+    pub adapters: BTreeSet<Adapter>,
 }
 
 /// The named counter of a policy.
@@ -106,13 +109,13 @@ pub fn render(
         if owners.contains(&place) {
             programmed.insert(policy.name.clone());
             add_policy_chains(&mut table, policy, facts);
-        } else {
+        } else if !is_blocked(policy, &findings) {
             findings.extend(nothing_left(policy, &findings));
         }
     }
     limit::add_chains(&mut table, rule_set);
     drop_unreferenced(&mut table);
-    Ok(Rendered { table, findings, programmed })
+    Ok(Rendered { table, findings, programmed, adapters: localised.adapters })
 }
 
 fn cell_owners(cell: &Cell) -> impl Iterator<Item = usize> {
@@ -120,6 +123,10 @@ fn cell_owners(cell: &Cell) -> impl Iterator<Item = usize> {
         Outcome::Policy(place) => Some(*place),
         Outcome::Keep => None,
     })
+}
+
+fn is_blocked(policy: &ValidatedPolicy, findings: &[Finding]) -> bool {
+    findings.iter().any(|found| found.policy == policy.name && found.effect == Effect::Blocked)
 }
 
 /// A policy of which nothing is left is refused, for the first reason that took something of it.

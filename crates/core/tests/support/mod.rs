@@ -165,12 +165,14 @@ pub fn rule_set(policies: &[ValidatedPolicy]) -> RuleSet {
 /// Up to three kinds of servers that a cluster needs tracked.
 pub fn kept() -> impl Strategy<Value = Vec<Kept>> {
     let addresses = prop::option::weighted(0.7, prefixes().prop_map(|ranges| ranges[0]));
-    let one = (proto(), addresses, port_range(), any::<bool>()).prop_map(
-        |(protocol, addresses, ports, spares_interfaces)| Kept {
+    let clients = prop::option::weighted(0.3, prefixes().prop_map(|ranges| ranges[0]));
+    let one = (proto(), addresses, port_range(), clients, any::<bool>()).prop_map(
+        |(protocol, addresses, ports, clients, spares_interfaces)| Kept {
             hazard: HazardKind::ServiceEndpoint,
             protocol,
             addresses,
             ports,
+            clients,
             spares_interfaces,
             evidence: "an endpoint of Service default/web".to_owned(),
         },

@@ -63,6 +63,7 @@ fn other() -> RuleSet {
         protocol: Proto::Tcp,
         addresses: None,
         ports: PortRange::one(1),
+        clients: None,
         spares_interfaces: false,
         evidence: String::new(),
     };

@@ -1,0 +1,146 @@
+//! What else lives on the node: other programs' rules, what changes how packets go, connections that are translated. Read
+//! anew when nf_tables changed, when the old iptables changed, when what is wanted changed, and now and then.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use notrack_core::compile::RuleSet;
+use notrack_core::host::{Host, HostRules, Translated};
+use notrack_core::net::{PortRange, Proto};
+use notrack_core::packet::Tuple;
+use notrack_core::policy::Action;
+use notrack_netlink::conntrack::{Conntrack, Entry, Filter, Masked, Status};
+use notrack_netlink::host;
+use notrack_netlink::socket::NetlinkError;
+
+use crate::surroundings;
+
+/// The old iptables changes without a new generation of nf_tables, routing and devices without either: all are looked
+/// at this often.
+const LOOK: Duration = Duration::from_secs(5);
+/// Where others change nf_tables all the time, reading takes at most a tenth of the time.
+const REST: u32 = 10;
+/// Translated connections are looked for at least this often while a policy may name them: what keeps a tuple tracked
+/// goes when the last of them does.
+const NAT_LOOK: Duration = Duration::from_secs(30);
+/// More servers of translated connections than this are not told apart.
+const MOST_TRANSLATED: usize = 256;
+
+/// What was read last.
+#[derive(Debug, Default)]
+pub struct HostWatch {
+    known: Arc<Host>,
+    /// The generation of nf_tables, and the digest of the old iptables.
+    state: Option<(u32, u64)>,
+    looked: Option<Instant>,
+    /// Not to be read again before.
+    rest_until: Option<Instant>,
+    nat_looked: Option<Instant>,
+}
+
+impl HostWatch {
+    /// What lives on the node, as of now or at most some seconds ago. A node without policies is not looked at.
+    pub fn host(&mut self, generation: u32, rule_set: &RuleSet, is_new: bool) -> Result<Arc<Host>, NetlinkError> {
+        let now = Instant::now();
+        if rule_set.policies().is_empty() {
+            *self = HostWatch::default();
+            return Ok(self.known.clone());
+        }
+        let due = |since: Option<Instant>, every| since.is_none_or(|since| now.duration_since(since) >= every);
+        let looks = is_new || due(self.looked, LOOK);
+        let legacy = match (&self.state, looks) {
+            (Some((_, legacy)), false) => *legacy,
+            _ => host::legacy_fingerprint(),
+        };
+        let state = Some((generation, legacy));
+        let changed = self.state != state;
+        let rests = self.rest_until.is_some_and(|until| now < until) && !is_new;
+        let mut next = Host::clone(&self.known);
+        if changed && !rests {
+            next.rules = rules()?;
+            self.state = state;
+            self.rest_until = Some(Instant::now() + now.elapsed() * REST);
+        }
+        if looks {
+            next.surroundings = surroundings::read();
+            self.looked = Some(now);
+        }
+        if is_new || changed || due(self.nat_looked, NAT_LOOK) {
+            (next.translated, next.more_translated) = translated(rule_set)?;
+            // Tried again: the other program may be done by now.
+            next.unadaptable = None;
+            self.nat_looked = Some(now);
+        }
+        if next != *self.known {
+            self.known = Arc::new(next);
+        }
+        Ok(self.known.clone())
+    }
+}
+
+impl HostWatch {
+    /// Notes that nothing can be added to other programs' firewalls, until they are looked at again.
+    pub fn unadaptable(&mut self, why: String) -> Arc<Host> {
+        self.known = Arc::new(Host { unadaptable: Some(why), ..Host::clone(&self.known) });
+        self.nat_looked = Some(Instant::now());
+        self.known.clone()
+    }
+}
+
+/// Our own additions are no rules of others.
+fn rules() -> Result<HostRules, NetlinkError> {
+    let rules = host::read()?;
+    for missing in &rules.incomplete {
+        tracing::warn!("other programs' rules are not all known: {missing}");
+    }
+    Ok(rules.without_own())
+}
+
+/// The translated connections whose servers' ports any flow names, one a server, and whether there are more.
+fn translated(rule_set: &RuleSet) -> Result<(Vec<Translated>, bool), NetlinkError> {
+    let flows = rule_set.policies().iter().flat_map(|policy| &policy.flows);
+    let named: Vec<(Proto, PortRange)> =
+        flows.filter(|flow| flow.action == Action::NoTrack).flat_map(|flow| flow.ports.clone()).collect();
+    let is_named = |proto: u8, port: u16| {
+        named.iter().any(|(of, ports)| of.number() == proto && ports.contains(port))
+    };
+    let mut servers: BTreeMap<(u8, IpAddr, u16, IpAddr, u16), Translated> = BTreeMap::new();
+    let mut more = false;
+    let mut conntrack = Conntrack::open()?;
+    for bit in [Status::SRC_NAT, Status::DST_NAT] {
+        let filter = Filter { status: Some(Masked { mask: bit.0, value: bit.0 }), ..Filter::default() };
+        conntrack.dump(&filter, |entry| {
+            let Some(found) = of_entry(entry) else { return };
+            let (to, from) = (found.original, found.reply);
+            if !is_named(to.proto, to.destination_port) && !is_named(from.proto, from.source_port) {
+                return;
+            }
+            let key = (to.proto, to.destination, to.destination_port, from.source, from.source_port);
+            if servers.len() < MOST_TRANSLATED || servers.contains_key(&key) {
+                // The least of those alike, so that the same connections are the same facts.
+                let known = servers.entry(key).or_insert_with(|| found.clone());
+                if found < *known {
+                    *known = found;
+                }
+            } else {
+                more = true;
+            }
+        })?;
+    }
+    Ok((servers.into_values().collect(), more))
+}
+
+fn of_entry(entry: &Entry) -> Option<Translated> {
+    let tuple = |tuple: &notrack_netlink::conntrack::Tuple| {
+        Some(Tuple {
+            source: tuple.source,
+            destination: tuple.destination,
+            proto: tuple.protocol,
+            source_port: tuple.source_port()?,
+            destination_port: tuple.destination_port()?,
+        })
+    };
+    Some(Translated { original: tuple(&entry.original)?, reply: tuple(&entry.reply)? })
+}

@@ -1,0 +1,159 @@
+//! A flow's connections as journeys through this node.
+
+use std::net::IpAddr;
+
+use crate::facts::NodeFacts;
+use crate::host::journey::{Journey, Leg};
+use crate::host::region::{Axis, Ranges, Region, interfaces};
+use crate::net::{AddressRange, Family, PortRange, Proto};
+use crate::policy::{Role, ValidatedFlow};
+use crate::rules::served_addresses;
+
+/// More parts than this of one journey are not told apart: then the whole is judged.
+const MOST_PARTS: usize = 64;
+
+/// This node's own addresses, as journeys need them.
+pub(crate) struct Travel {
+    own: Ranges,
+}
+
+impl Travel {
+    pub fn new(facts: &NodeFacts) -> Travel {
+        let own: Vec<AddressRange> =
+            facts.addresses.iter().map(|address| AddressRange::one(*address)).collect();
+        Travel { own: Ranges::from(own) }
+    }
+}
+
+/// The ends of a journey's first packet.
+struct Ends {
+    sources: Vec<AddressRange>,
+    source_ports: Vec<PortRange>,
+    destinations: Vec<AddressRange>,
+    destination_ports: Vec<PortRange>,
+}
+
+/// The journeys of a flow: one a way, family and protocol.
+pub(crate) fn travels<'a>(flow: &ValidatedFlow, facts: &NodeFacts, travel: &'a Travel) -> Vec<Journey<'a>> {
+    let mut journeys = Vec::new();
+    for proto in Proto::ALL {
+        let ports: Vec<PortRange> =
+            flow.ports.iter().filter(|(of, _)| *of == proto).map(|(_, ports)| *ports).collect();
+        if ports.is_empty() {
+            continue;
+        }
+        for family in Family::ALL {
+            for (leg, ends) in ways(flow, facts, &ports) {
+                let region = region(leg, flow, ends, family);
+                if !region.is_empty() {
+                    journeys.push(Journey { family, proto, leg, region, own: &travel.own });
+                }
+            }
+        }
+    }
+    journeys
+}
+
+fn ways(flow: &ValidatedFlow, facts: &NodeFacts, ports: &[PortRange]) -> Vec<(Leg, Ends)> {
+    let peers = || flow.peers.clone().unwrap_or_else(|| Family::ALL.map(AddressRange::all).to_vec());
+    let served = served_addresses(flow, facts);
+    let outward = |ranges: &[AddressRange]| -> Vec<AddressRange> {
+        ranges.iter().copied().filter(|range| !range.first_address().is_loopback()).collect()
+    };
+    let own: Vec<AddressRange> = facts.addresses.iter().map(|own| AddressRange::one(*own)).collect();
+    let local = flow.local_ports.clone().unwrap_or_else(|| facts.ephemeral.clone());
+    let any = vec![PortRange::ALL];
+    let ends = |sources, source_ports, destinations| Ends {
+        sources,
+        source_ports,
+        destinations,
+        destination_ports: ports.to_vec(),
+    };
+    let mut ways = Vec::new();
+    if matches!(flow.role, Role::Server | Role::Peer) {
+        ways.push((Leg::In, ends(peers(), any.clone(), outward(&served))));
+        let inside = own.iter().copied().filter(|own| names(&peers(), *own)).collect();
+        ways.push((Leg::Loop, ends(inside, any.clone(), served.clone())));
+    }
+    match flow.role {
+        Role::Server => {}
+        Role::Client => ways.push((Leg::Out, ends(outward(&own), local, peers()))),
+        Role::Peer => {
+            let local = [local, ports.to_vec()].concat();
+            ways.push((Leg::Out, ends(outward(&served), local, peers())));
+        }
+        Role::Forward => {
+            let servers = flow.server_addresses.clone().unwrap_or_default();
+            ways.push((Leg::Through, ends(peers(), any, servers)));
+        }
+    }
+    ways
+}
+
+fn names(ranges: &[AddressRange], own: AddressRange) -> bool {
+    let address: IpAddr = own.first_address();
+    ranges.iter().any(|range| range.contains(address))
+}
+
+fn region(leg: Leg, flow: &ValidatedFlow, ends: Ends, family: Family) -> Region {
+    let Ends { sources, source_ports, destinations, destination_ports } = ends;
+    let of_family = |ranges: Vec<AddressRange>| -> Ranges {
+        Ranges::from(ranges.into_iter().filter(|range| range.family == family).collect::<Vec<_>>())
+    };
+    let loopback = interfaces(["lo"]);
+    let named = interfaces(flow.interfaces.iter().map(AsRef::as_ref));
+    let outside = named.without(&loopback);
+    let (comes_in, leaves) = match leg {
+        Leg::In => (outside, Ranges::all()),
+        Leg::Out => (Ranges::all(), outside),
+        Leg::Through => (outside, Ranges::all().without(&loopback)),
+        Leg::Loop => (named.intersection(&loopback), named.intersection(&loopback)),
+    };
+    Region::everything()
+        .with(Axis::Source, of_family(sources))
+        .with(Axis::Destination, of_family(destinations))
+        .with(Axis::SourcePort, Ranges::from(source_ports))
+        .with(Axis::DestinationPort, Ranges::from(destination_ports))
+        .with(Axis::InInterface, comes_in)
+        .with(Axis::OutInterface, leaves)
+}
+
+/// A region without what stays tracked anyway.
+pub(crate) fn without(journey: &Journey<'_>, kept: &[crate::rules::Clause]) -> Vec<Region> {
+    use crate::rules::Class;
+    let class = match journey.leg {
+        Leg::In | Leg::Loop => Class::Own,
+        Leg::Out => Class::Peer,
+        Leg::Through => Class::Forward,
+    };
+    let axes = [Axis::Destination, Axis::DestinationPort, Axis::Source, Axis::SourcePort];
+    let mut boxes = Vec::new();
+    let mine = kept.iter().filter(|clause| {
+        clause.class == class && clause.proto == journey.proto && clause.interfaces.is_empty()
+    });
+    for clause in mine {
+        let of_family = |ranges: &[AddressRange]| -> Vec<(u128, u128)> {
+            let own = ranges.iter().filter(|range| range.family == journey.family);
+            own.map(|range| (range.first, range.last)).collect()
+        };
+        let numbers = |ranges: &[PortRange]| -> Vec<(u128, u128)> {
+            ranges.iter().map(|range| (range.first().into(), range.last().into())).collect()
+        };
+        let (servers, clients) = (of_family(&clause.servers), of_family(&clause.clients));
+        let (server_ports, client_ports) = (numbers(&clause.server_ports), numbers(&clause.client_ports));
+        for server in &servers {
+            for port in &server_ports {
+                for client in &clients {
+                    for client_port in &client_ports {
+                        boxes.push(vec![*server, *port, *client, *client_port]);
+                    }
+                }
+            }
+        }
+    }
+    let near: Vec<_> = boxes.iter().filter(|values| journey.region.touches(&axes, values)).collect();
+    match journey.region.clone().split_boxes(&axes, &near, MOST_PARTS) {
+        Some((_, rest)) => rest,
+        None => vec![journey.region.clone()],
+    }
+}

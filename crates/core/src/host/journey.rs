@@ -1,0 +1,226 @@
+//! Journeys: the chains that both directions of a connection pass on this node, and what becomes of it there, tracked and
+//! untracked.
+
+use super::region::{Axis, Ranges, Region, flags, is_opening};
+use super::walk::{BaseRef, Decision, End, Met, State, Traveller, base_chains, walk};
+use super::{ChainKind, HostHook, HostRules, Place};
+use crate::net::{Family, Proto};
+
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// Which way packets take through this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leg {
+    /// They arrive for it.
+    In,
+    /// It sends them.
+    Out,
+    /// It routes them.
+    Through,
+    /// It sends them to itself, over the loopback device.
+    Loop,
+}
+
+impl Leg {
+    fn hooks(self) -> &'static [HostHook] {
+        match self {
+            Leg::In => &[HostHook::Prerouting, HostHook::Input],
+            Leg::Out => &[HostHook::Output, HostHook::Postrouting],
+            Leg::Through => &[HostHook::Prerouting, HostHook::Forward, HostHook::Postrouting],
+            Leg::Loop => &[HostHook::Output, HostHook::Postrouting, HostHook::Prerouting, HostHook::Input],
+        }
+    }
+
+    /// The way of the replies.
+    fn back(self) -> Leg {
+        match self {
+            Leg::In => Leg::Out,
+            Leg::Out => Leg::In,
+            Leg::Through => Leg::Through,
+            Leg::Loop => Leg::Loop,
+        }
+    }
+}
+
+/// Connections of one family and protocol on one way.
+#[derive(Clone, Debug)]
+pub(crate) struct Journey<'a> {
+    pub family: Family,
+    pub proto: Proto,
+    /// The way of the first packet.
+    pub leg: Leg,
+    /// The first packets: from the clients to the servers.
+    pub region: Region,
+    /// This node's own addresses.
+    pub own: &'a Ranges,
+}
+
+/// A chain that stops untracked packets of connections whose packets it accepts tracked.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop {
+    pub base: BaseRef,
+    /// What drops them, or from where on nobody can tell.
+    pub place: Place,
+    /// Whether nobody can tell.
+    pub is_unknown: bool,
+    /// The rule of the base chain before which an accepting one would stand in for the state; `None`: behind all.
+    pub before: Option<usize>,
+    /// The packets.
+    pub region: Region,
+    /// TCP: whether they open connections.
+    pub opens: Option<bool>,
+}
+
+/// What a journey met.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub stops: Vec<Stop>,
+    /// By packets of tracked connections: the first, then the later ones of both directions.
+    pub tracked: Vec<Met>,
+    /// By the same packets untracked.
+    pub untracked: Vec<Met>,
+    /// By tracked packets that are not the first.
+    pub established: Vec<Met>,
+    /// By untracked packets that do not open a connection.
+    pub untracked_later: Vec<Met>,
+    /// Whether any connection would be let through tracked.
+    pub is_open: bool,
+}
+
+/// A part of a region that has passed a leg, with the rules of the base chains that let it through.
+struct Passage {
+    region: Region,
+    accepted: Vec<(BaseRef, Option<usize>)>,
+}
+
+/// Packets that a chain stopped.
+struct Stopped {
+    base: BaseRef,
+    end: End,
+}
+
+impl Journey<'_> {
+    /// What the first packet meets: all NAT rules of a connection among it.
+    pub fn begin(&self, rules: &HostRules) -> Vec<Met> {
+        let mut met = Vec::new();
+        let opening = self.flagged(&self.region, |flags| flags == SYN);
+        self.pass(rules, self.leg, State::New, opening, &mut met);
+        met
+    }
+
+    /// Makes the journey with every kind of packet, tracked and untracked.
+    pub fn make(&self, rules: &HostRules) -> Report {
+        let mut report = Report::default();
+        let opening = self.flagged(&self.region, |flags| flags == SYN);
+        let (passages, _) = self.pass(rules, self.leg, State::New, opening, &mut report.tracked);
+        report.is_open = !passages.is_empty();
+        for first in &passages {
+            self.judge(rules, self.leg, first, Some(true), &mut report);
+            let later = self.flagged(&first.region, is_later);
+            self.follow(rules, self.leg, later, &mut report);
+            let reply = self.flagged(&first.region.reversed(), |flags| is_later(flags) || flags == SYN | ACK);
+            self.follow(rules, self.leg.back(), reply, &mut report);
+        }
+        report
+    }
+
+    /// Packets behind the first: tracked, then those that got through untracked.
+    fn follow(&self, rules: &HostRules, leg: Leg, region: Region, report: &mut Report) {
+        let mut met = Vec::new();
+        let (passages, _) = self.pass(rules, leg, State::Established, region, &mut met);
+        report.tracked.extend(met.iter().cloned());
+        report.established.extend(met);
+        for passage in &passages {
+            self.judge(rules, leg, passage, Some(false), report);
+        }
+    }
+
+    /// Sends what got through tracked once more, untracked.
+    fn judge(
+        &self,
+        rules: &HostRules,
+        leg: Leg,
+        tracked: &Passage,
+        opens: Option<bool>,
+        report: &mut Report,
+    ) {
+        let mut met = Vec::new();
+        let (_, stopped) = self.pass(rules, leg, State::Untracked, tracked.region.clone(), &mut met);
+        if opens == Some(false) {
+            report.untracked_later.extend(met.iter().cloned());
+        }
+        report.untracked.extend(met);
+        for Stopped { base, end } in stopped {
+            let (place, is_unknown) = match end.decision {
+                Decision::Dropped(place) => (place, false),
+                Decision::Unknown(place) => (place, true),
+                Decision::Accepted => continue,
+            };
+            let accepted = tracked.accepted.iter().find(|(known, _)| *known == base).and_then(|(_, at)| *at);
+            report.stops.push(Stop {
+                base,
+                place,
+                is_unknown,
+                before: accepted.into_iter().chain(end.at).min(),
+                region: end.region,
+                opens: opens.filter(|_| self.proto == Proto::Tcp),
+            });
+        }
+    }
+
+    /// Sends a region through the base chains of a leg.
+    fn pass(
+        &self,
+        rules: &HostRules,
+        leg: Leg,
+        state: State,
+        region: Region,
+        met: &mut Vec<Met>,
+    ) -> (Vec<Passage>, Vec<Stopped>) {
+        let mut passages = vec![Passage { region, accepted: Vec::new() }];
+        let mut stopped = Vec::new();
+        let traveller = Traveller { family: self.family, proto: self.proto, state, own: self.own };
+        for hook in leg.hooks() {
+            for (base, _) in base_chains(rules, *hook, self.family, kinds(state)) {
+                let mut onward = Vec::with_capacity(passages.len());
+                for passage in passages {
+                    let (ends, encounters) = walk(rules, &base, traveller, passage.region);
+                    met.extend(encounters);
+                    for end in ends {
+                        if end.decision == Decision::Accepted {
+                            let mut accepted = passage.accepted.clone();
+                            accepted.push((base.clone(), end.at));
+                            onward.push(Passage { region: end.region, accepted });
+                        } else {
+                            stopped.push(Stopped { base: base.clone(), end });
+                        }
+                    }
+                }
+                passages = onward;
+            }
+        }
+        (passages, stopped)
+    }
+
+    fn flagged(&self, region: &Region, fits: impl Fn(u8) -> bool) -> Region {
+        match self.proto {
+            Proto::Tcp => region.clone().with(Axis::TcpFlags, flags(fits)),
+            Proto::Udp | Proto::Sctp => region.clone(),
+        }
+    }
+}
+
+/// Only the first packet of a tracked connection meets NAT.
+fn kinds(state: State) -> &'static [ChainKind] {
+    match state {
+        State::New => &[ChainKind::Filter, ChainKind::Route, ChainKind::Nat],
+        State::Established | State::Untracked => &[ChainKind::Filter, ChainKind::Route],
+    }
+}
+
+/// Flags of a packet that belongs to a connection: what tracking would let pass as such.
+fn is_later(flags: u8) -> bool {
+    !is_opening(flags) && flags & SYN == 0 && flags & (ACK | RST) != 0
+}

@@ -1,0 +1,100 @@
+//! What a node's own firewall and rules make of the wanted flows: which are left out, and what is added to that firewall.
+
+use std::collections::BTreeSet;
+
+use super::clause::Clause;
+use crate::facts::NodeFacts;
+use crate::guard::{Found, Travel, encounters, firewall, travels, without};
+use crate::hazard::{Cause, Effect, Finding};
+use crate::host::Adapter;
+use crate::host::journey::{Journey, Stop};
+use crate::policy::{Mode, ValidatedFlow, ValidatedPolicy};
+
+/// A flow that asks for a bypass.
+pub(super) struct Wanted<'a> {
+    pub policy: &'a ValidatedPolicy,
+    pub flow: &'a ValidatedFlow,
+    pub clauses: Vec<Clause>,
+}
+
+/// What became of all of them.
+#[derive(Default)]
+pub(super) struct Guarded<'a> {
+    pub findings: Vec<Finding>,
+    pub adapters: BTreeSet<Adapter>,
+    /// Policy and flow of those that are left out.
+    pub without: BTreeSet<(&'a str, &'a str)>,
+}
+
+/// Judges the wanted flows by what the node's own rules do with them; `kept` stays tracked anyway.
+pub(super) fn guard<'a>(wanted: &[Wanted<'a>], facts: &NodeFacts, kept: &[Clause]) -> Guarded<'a> {
+    let mut guarded = Guarded::default();
+    let mut blocked: BTreeSet<&str> = BTreeSet::new();
+    let travel = Travel::new(facts);
+    for Wanted { policy, flow, .. } in wanted {
+        let (found, adapters) = judge(policy, flow, facts, &travel, kept);
+        // An audited policy only counts: what speaks against it is told, and stops nothing.
+        let acts = policy.mode == Mode::Enforce;
+        for found in found {
+            match found.effect {
+                Effect::Blocked if acts => {
+                    blocked.insert(&policy.name);
+                }
+                Effect::Refused if acts => {
+                    guarded.without.insert((&policy.name, &flow.name));
+                }
+                _ => {}
+            }
+            guarded.findings.push(finding(policy, flow, found));
+        }
+        if acts {
+            guarded.adapters.extend(adapters);
+        }
+    }
+    guarded.adapters.retain(|adapter| !blocked.contains(adapter.policy.as_str()));
+    let of_blocked = wanted.iter().filter(|wanted| blocked.contains(wanted.policy.name.as_str()));
+    guarded.without.extend(of_blocked.map(|wanted| (wanted.policy.name.as_str(), wanted.flow.name.as_str())));
+    guarded
+}
+
+fn judge(
+    policy: &ValidatedPolicy,
+    flow: &ValidatedFlow,
+    facts: &NodeFacts,
+    travel: &Travel,
+    kept: &[Clause],
+) -> (BTreeSet<Found>, BTreeSet<Adapter>) {
+    let mut found = BTreeSet::new();
+    let mut adapters = BTreeSet::new();
+    let rules = &facts.host.rules;
+    if !rules.tables.is_empty() {
+        for journey in travels(flow, facts, travel) {
+            let parts: Vec<Journey<'_>> = without(&journey, kept)
+                .into_iter()
+                .map(|region| Journey { region, ..journey.clone() })
+                .collect();
+            let mut stops: Vec<Stop> = Vec::new();
+            for part in &parts {
+                let report = part.make(rules);
+                found.extend(encounters(&report, facts));
+                stops.extend(report.stops);
+            }
+            let firewall = firewall(policy, &parts, rules, facts, &stops);
+            found.extend(firewall.found);
+            adapters.extend(firewall.adapters);
+        }
+    }
+    let taken: BTreeSet<Found> = found.into_iter().map(|found| found.taken_by(flow)).collect();
+    (taken, adapters)
+}
+
+fn finding(policy: &ValidatedPolicy, flow: &ValidatedFlow, found: Found) -> Finding {
+    let Found { effect, kind, evidence } = found;
+    Finding {
+        policy: policy.name.clone(),
+        flow: flow.name.clone(),
+        effect,
+        cause: Cause::Hazard(kind),
+        evidence,
+    }
+}
