@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Found;
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
-use crate::host::journey::{Journey, Stop};
+use crate::host::journey::{Journey, Leg, Stop};
 use crate::host::region::{Axis, Ranges, Region};
 use crate::host::walk::{BaseRef, merged};
-use crate::host::{Adapter, Backend, HostRules, Untracked};
-use crate::net::{AddressRange, Family, PortRange};
+use crate::host::{Adapter, Backend, HostHook, HostRules, Place, Untracked};
+use crate::net::{AddressRange, Family, PortRange, Proto};
 use crate::policy::ValidatedPolicy;
 
 /// More rules than this are not added to a firewall for one policy.
@@ -26,33 +26,34 @@ pub(crate) struct Firewall {
     pub adapters: BTreeSet<Adapter>,
 }
 
-/// Judges the stops of a journey's parts.
-pub(crate) fn firewall(
-    policy: &ValidatedPolicy,
-    journeys: &[Journey<'_>],
-    rules: &HostRules,
-    facts: &NodeFacts,
-    stops: &[Stop],
-) -> Firewall {
-    let Some(first) = journeys.first() else { return Firewall::default() };
-    if stops.is_empty() {
+/// A part of a flow's connections, and where it would be stopped.
+pub(crate) struct Halted<'a> {
+    pub journey: Journey<'a>,
+    pub stops: Vec<Stop>,
+}
+
+/// Judges where a flow's connections would be stopped.
+pub(crate) fn firewall(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &NodeFacts) -> Firewall {
+    let stops = || halted.iter().flat_map(|part| part.stops.iter().map(|stop| (&part.journey, stop)));
+    if stops().next().is_none() {
         return Firewall::default();
     }
-    let missing = missing(policy, first, rules, facts, stops);
+    let missing = missing(policy, stops(), facts);
     if policy.adapts_firewall {
         let possible = match &facts.host.unadaptable {
             Some(why) => Err(format!("the missing rules could not be added: {why}")),
-            None => completed(journeys, rules, &missing, stops),
+            None => completed(halted, &facts.host.rules, &missing),
         };
-        match possible {
-            Ok(()) => return Firewall { found: BTreeSet::new(), adapters: missing },
-            Err(evidence) => {
-                return Firewall { found: [blocked(evidence)].into(), adapters: BTreeSet::new() };
-            }
-        }
+        return match possible {
+            Ok(()) => Firewall { found: BTreeSet::new(), adapters: missing },
+            Err(evidence) => Firewall { found: [blocked(evidence)].into(), adapters: BTreeSet::new() },
+        };
     }
-    let places: BTreeMap<String, &Stop> = stops.iter().map(|stop| (stop.place.to_string(), stop)).collect();
-    let found = places.into_values().map(|stop| blocked(evidence(stop, first.family, &missing)));
+    let mut places: BTreeMap<&Place, (&Journey<'_>, &Stop)> = BTreeMap::new();
+    for (journey, stop) in stops() {
+        places.entry(&stop.place).or_insert((journey, stop));
+    }
+    let found = places.into_values().map(|(journey, stop)| blocked(evidence(stop, journey.family, &missing)));
     Firewall { found: found.collect(), adapters: BTreeSet::new() }
 }
 
@@ -83,135 +84,154 @@ fn evidence(stop: &Stop, family: Family, missing: &BTreeSet<Adapter>) -> String 
 }
 
 /// Whether the firewall lets everything through with the rules added.
-fn completed(
-    journeys: &[Journey<'_>],
-    rules: &HostRules,
-    missing: &BTreeSet<Adapter>,
-    stops: &[Stop],
-) -> Result<(), String> {
+fn completed(halted: &[Halted<'_>], rules: &HostRules, missing: &BTreeSet<Adapter>) -> Result<(), String> {
     if missing.len() > MOST_ADAPTERS || missing.is_empty() {
+        let missing = missing.len();
         return Err(format!(
-            "{} rules would be missing, more than the {MOST_ADAPTERS} that are added",
-            missing.len()
+            "{missing} rules would be missing, more than the {MOST_ADAPTERS} that are added"
         ));
     }
-    let owned =
-        stops.iter().filter_map(|stop| rules.tables.get(stop.base.0)).find(|table| table.owner.is_some());
-    if let Some(table) = owned {
+    let stops = halted.iter().flat_map(|part| &part.stops);
+    let mut tables = stops.filter_map(|stop| rules.tables.get(stop.base.0));
+    if let Some(table) = tables.find(|table| table.owner.is_some()) {
         return Err(format!("table {} belongs to another program, which alone may change it", table.id));
     }
     let completed = rules.with(&missing.iter().cloned().collect::<Vec<_>>());
-    let rest = journeys.iter().flat_map(|journey| journey.make(&completed).stops).next();
-    match rest {
+    let mut rest = halted.iter().flat_map(|part| part.journey.make(&completed).stops);
+    match rest.next() {
         Some(stop) => Err(format!("no rule that could be added answers it: {}", stop.place)),
         None => Ok(()),
     }
 }
 
+/// Where a rule goes: the base chain, and before which of its rules.
+type Site = (BaseRef, Option<usize>);
+
 /// The rules that would accept untracked what was accepted by state.
-fn missing(
+fn missing<'a>(
     policy: &ValidatedPolicy,
-    journey: &Journey<'_>,
-    rules: &HostRules,
+    stops: impl Iterator<Item = (&'a Journey<'a>, &'a Stop)>,
     facts: &NodeFacts,
-    stops: &[Stop],
 ) -> BTreeSet<Adapter> {
-    let family = journey.family;
-    let mut by_place: BTreeMap<(BaseRef, Option<usize>, Option<bool>), Vec<Region>> = BTreeMap::new();
-    for stop in stops {
-        let mut region =
-            stop.region.clone().with(Axis::TcpFlags, Ranges::all()).with(Axis::Mark, Ranges::one(0));
-        region.doubts.clear();
-        for axis in [Axis::Source, Axis::Destination] {
-            region = widened(region, axis, family, facts);
-        }
-        by_place.entry((stop.base.clone(), stop.before, stop.opens)).or_default().push(region);
+    let mut regions: BTreeMap<(Site, Family, Proto, Option<bool>), Vec<Region>> = BTreeMap::new();
+    for (journey, stop) in stops {
+        let key = ((stop.base.clone(), stop.before), journey.family, journey.proto, stop.opens);
+        regions.entry(key).or_default().push(named(stop, journey, facts));
     }
+    let regions: BTreeMap<_, Vec<Region>> =
+        regions.into_iter().map(|(key, regions)| (key, merged(regions))).collect();
     let mut adapters = BTreeSet::new();
-    let mut done: BTreeSet<(BaseRef, Option<usize>)> = BTreeSet::new();
-    let all: BTreeMap<_, Vec<Region>> =
-        by_place.into_iter().map(|(place, regions)| (place, merged(regions))).collect();
-    for ((base, before, opens), regions) in &all {
-        let other = all.get(&(base.clone(), *before, opens.map(|opens| !opens)));
-        let same = opens.is_some() && other.is_some_and(|other| other == regions);
-        // One rule for both where both need the same.
-        let opens = if same { None } else { *opens };
-        if same && !done.insert((base.clone(), *before)) {
-            continue;
-        }
-        let Some(table) = rules.tables.get(base.0) else { continue };
-        let handle = before.and_then(|place| {
-            table.chains.get(&base.1).and_then(|chain| chain.rules.get(place)).map(|rule| rule.handle)
-        });
-        for region in regions {
-            for packets in boxes(region, journey, opens, table.id.backend) {
-                adapters.insert(Adapter {
-                    policy: policy.name.clone(),
-                    table: table.id.clone(),
-                    chain: base.1.clone(),
-                    before: handle,
-                    packets,
-                });
-            }
+    for ((site, family, proto, opens), own) in &regions {
+        let ((table, chain), before) = site;
+        let Some(table) = facts.host.rules.tables.get(*table) else { continue };
+        // One rule for both where packets that open and those that do not need the same.
+        let other = regions.get(&(site.clone(), *family, *proto, opens.map(|opens| !opens)));
+        let both = opens.is_some() && other.is_some_and(|other| other == own);
+        let rules = table.chains.get(chain).map(|chain| chain.rules.as_slice()).unwrap_or_default();
+        let kind = Kind {
+            family: *family,
+            proto: *proto,
+            opens: if both { None } else { *opens },
+            backend: table.id.backend,
+        };
+        for packets in own.iter().flat_map(|region| kind.boxes(region)) {
+            adapters.insert(Adapter {
+                policy: policy.name.clone(),
+                table: table.id.clone(),
+                chain: chain.clone(),
+                before: before.and_then(|place| rules.get(place)).map(|rule| rule.handle),
+                packets,
+            });
         }
     }
     adapters
 }
 
-/// All of this node's addresses are written as any address: at the hook only they come, and untracked is only what the
-/// policy bypasses.
-fn widened(region: Region, axis: Axis, family: Family, facts: &NodeFacts) -> Region {
-    let outward = facts.addresses.iter().filter(|own| Family::of(**own) == family && !own.is_loopback());
-    let outward = Ranges::from(outward.map(|own| AddressRange::one(*own)).collect::<Vec<_>>());
-    if !outward.is_empty() && *region.get(axis) == outward {
-        return region.with(axis, Ranges::from(vec![AddressRange::all(family)]));
+/// The packets of a stop, as far as rules need name them. All of this node's addresses are any address: at the hook only
+/// they come, and untracked is only what the policy bypasses. An interface that packets do not have at the hook is none.
+fn named(stop: &Stop, journey: &Journey<'_>, facts: &NodeFacts) -> Region {
+    let Stop { region, base, .. } = stop;
+    let all = || Ranges::from(vec![AddressRange::all(journey.family)]);
+    let mut named = region.clone().with(Axis::TcpFlags, Ranges::all()).with(Axis::Mark, Ranges::one(0));
+    named.doubts.clear();
+    let own = |outward: bool| {
+        let own = facts.addresses.iter().filter(|own| Family::of(**own) == journey.family);
+        let fitting = own.filter(|own| !outward || !own.is_loopback());
+        Ranges::from(fitting.map(|own| AddressRange::one(*own)).collect::<Vec<_>>())
+    };
+    for axis in [Axis::Source, Axis::Destination] {
+        let is_own = [own(true), own(false)].contains(named.get(axis));
+        if is_own && journey.leg != Leg::Through {
+            named = named.with(axis, all());
+        }
     }
-    region
+    let table = facts.host.rules.tables.get(base.0);
+    let hook = table.and_then(|table| table.chains.get(&base.1)?.base).map(|base| base.hook);
+    let without = match hook {
+        Some(HostHook::Prerouting | HostHook::Input) => Some(Axis::OutInterface),
+        Some(HostHook::Output | HostHook::Postrouting) => Some(Axis::InInterface),
+        Some(HostHook::Forward) | None => None,
+    };
+    match without {
+        Some(axis) => named.with(axis, Ranges::all()),
+        None => named,
+    }
 }
 
-/// A region as rules can name it.
-fn boxes(region: &Region, journey: &Journey<'_>, opens: Option<bool>, backend: Backend) -> Vec<Untracked> {
-    let addresses = |axis| -> Vec<AddressRange> {
-        let ranges = region.addresses(axis, journey.family);
-        match backend {
-            Backend::Nft => ranges,
-            Backend::IptablesNft | Backend::IptablesLegacy => {
-                ranges.into_iter().flat_map(AddressRange::prefixes).collect()
-            }
-        }
-    };
-    let interfaces = |axis| -> Vec<Option<String>> {
-        match region.interface(axis) {
-            Some(names) => names.into_iter().map(Some).collect(),
-            None => vec![None],
-        }
-    };
-    let all = |ports: Vec<PortRange>| ports;
-    let (sources, destinations) = (addresses(Axis::Source), addresses(Axis::Destination));
-    let (source_ports, destination_ports) =
-        (all(region.ports(Axis::SourcePort)), all(region.ports(Axis::DestinationPort)));
-    let mut boxes = Vec::new();
-    for source in &sources {
-        for destination in &destinations {
-            for source_port in &source_ports {
-                for destination_port in &destination_ports {
-                    for in_interface in interfaces(Axis::InInterface) {
-                        for out_interface in interfaces(Axis::OutInterface) {
-                            boxes.push(Untracked {
-                                proto: journey.proto,
-                                sources: *source,
-                                source_ports: *source_port,
-                                destinations: *destination,
-                                destination_ports: *destination_port,
-                                in_interface: in_interface.clone(),
-                                out_interface,
-                                opens,
-                            });
-                        }
-                    }
+/// What the packets of a region have in common.
+struct Kind {
+    family: Family,
+    proto: Proto,
+    opens: Option<bool>,
+    backend: Backend,
+}
+
+impl Kind {
+    /// A region as rules can name it.
+    fn boxes(&self, region: &Region) -> Vec<Untracked> {
+        let addresses = |axis| -> Vec<AddressRange> {
+            let ranges = region.addresses(axis, self.family);
+            match self.backend {
+                Backend::Nft => ranges,
+                Backend::IptablesNft | Backend::IptablesLegacy => {
+                    ranges.into_iter().flat_map(AddressRange::prefixes).collect()
                 }
             }
-        }
+        };
+        let interfaces = |axis| -> Vec<Option<String>> {
+            match region.interface(axis) {
+                Some(names) => names.into_iter().map(Some).collect(),
+                None => vec![None],
+            }
+        };
+        let mut boxes = vec![Untracked {
+            proto: self.proto,
+            sources: AddressRange::all(self.family),
+            source_ports: PortRange::ALL,
+            destinations: AddressRange::all(self.family),
+            destination_ports: PortRange::ALL,
+            in_interface: None,
+            out_interface: None,
+            opens: self.opens,
+        }];
+        boxes = each(boxes, &addresses(Axis::Source), |packets, range| packets.sources = *range);
+        boxes = each(boxes, &addresses(Axis::Destination), |packets, range| packets.destinations = *range);
+        boxes = each(boxes, &region.ports(Axis::SourcePort), |packets, ports| packets.source_ports = *ports);
+        boxes = each(boxes, &region.ports(Axis::DestinationPort), |packets, ports| {
+            packets.destination_ports = *ports;
+        });
+        boxes =
+            each(boxes, &interfaces(Axis::InInterface), |packets, name| packets.in_interface = name.clone());
+        each(boxes, &interfaces(Axis::OutInterface), |packets, name| packets.out_interface = name.clone())
     }
-    boxes
+}
+
+/// Every packet box with every value.
+fn each<T>(boxes: Vec<Untracked>, values: &[T], set: impl Fn(&mut Untracked, &T)) -> Vec<Untracked> {
+    let with = |packets: &Untracked, value| {
+        let mut packets = packets.clone();
+        set(&mut packets, value);
+        packets
+    };
+    boxes.iter().flat_map(|packets| values.iter().map(|value| with(packets, value))).collect()
 }

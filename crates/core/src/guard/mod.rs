@@ -7,7 +7,7 @@ mod helpers;
 mod rules;
 mod travel;
 
-pub(crate) use firewall::firewall;
+pub(crate) use firewall::{Firewall, Halted, firewall};
 pub(crate) use helpers::helper_ports;
 pub(crate) use rules::{encounters, translated};
 pub(crate) use travel::{Travel, travels, without};

@@ -328,6 +328,12 @@ impl<'a> Walk<'a> {
         };
         match cut {
             Some((inside, outside)) => (within, without) = (inside, outside),
+            // By the state it may come out differently for the tracked and for the untracked packet.
+            None if fields.contains(&Field::CtState) => {
+                let (table, chain, handle, step) = doubt.clone();
+                let doubt = (table, format!("{chain} as {:?}", self.traveller.state), handle, step);
+                both_ways(region, &doubt, &mut within, &mut without);
+            }
             None => both_ways(region, doubt, &mut within, &mut without),
         }
         if *inverted { (without, within) } else { (within, without) }

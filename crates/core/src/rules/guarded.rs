@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::clause::Clause;
 use crate::facts::NodeFacts;
-use crate::guard::{Found, Travel, encounters, firewall, travels, without};
+use crate::guard::{Firewall, Found, Halted, Travel, encounters, firewall, travels, without};
 use crate::hazard::{Cause, Effect, Finding};
 use crate::host::Adapter;
-use crate::host::journey::{Journey, Stop};
+use crate::host::journey::Journey;
 use crate::policy::{Mode, ValidatedFlow, ValidatedPolicy};
 
 /// A flow that asks for a bypass.
@@ -65,27 +65,21 @@ fn judge(
     kept: &[Clause],
 ) -> (BTreeSet<Found>, BTreeSet<Adapter>) {
     let mut found = BTreeSet::new();
-    let mut adapters = BTreeSet::new();
+    let mut halted = Vec::new();
     let rules = &facts.host.rules;
     if !rules.tables.is_empty() {
         for journey in travels(flow, facts, travel) {
-            let parts: Vec<Journey<'_>> = without(&journey, kept)
-                .into_iter()
-                .map(|region| Journey { region, ..journey.clone() })
-                .collect();
-            let mut stops: Vec<Stop> = Vec::new();
-            for part in &parts {
+            for region in without(&journey, kept) {
+                let part = Journey { region, ..journey.clone() };
                 let report = part.make(rules);
                 found.extend(encounters(&report, facts));
-                stops.extend(report.stops);
+                halted.push(Halted { journey: part, stops: report.stops });
             }
-            let firewall = firewall(policy, &parts, rules, facts, &stops);
-            found.extend(firewall.found);
-            adapters.extend(firewall.adapters);
         }
     }
-    let taken: BTreeSet<Found> = found.into_iter().map(|found| found.taken_by(flow)).collect();
-    (taken, adapters)
+    let Firewall { found: dropped, adapters } = firewall(policy, &halted, facts);
+    found.extend(dropped);
+    (found.into_iter().map(|found| found.taken_by(flow)).collect(), adapters)
 }
 
 fn finding(policy: &ValidatedPolicy, flow: &ValidatedFlow, found: Found) -> Finding {

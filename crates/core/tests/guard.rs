@@ -1,0 +1,366 @@
+//! What a host's own rules say against a policy: harm is found, named and completed; what does no harm is not found.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use notrack_core::compile::RuleSet;
+use notrack_core::facts::NodeFacts;
+use notrack_core::hazard::{Cause, Effect, Finding, HazardKind};
+use notrack_core::host::*;
+use notrack_core::manifest::parse;
+use notrack_core::net::{AddressRange, Family, PortRange};
+use notrack_core::packet::Tuple;
+use notrack_core::policy::validate;
+use notrack_core::rules::{Rendered, render};
+
+fn rule_set(spec: &str) -> RuleSet {
+    let text = format!(
+        "apiVersion: notrack.dev/v1alpha1\nkind: NoTrackPolicy\nmetadata: {{name: p}}\nspec:\n  nodeSelector: {{}}\n  \
+         mode: Enforce\n  {spec}\n"
+    );
+    let parsed = parse("p.yaml", &text);
+    let policy = validate(&parsed.manifests.first().unwrap_or_else(|| panic!("{parsed:?}")).policy).unwrap();
+    RuleSet::new(vec![policy.into()], Vec::new())
+}
+
+fn server(ports: &str) -> String {
+    format!("flows: [{{name: f, action: NoTrack, role: Server, ports: [{ports}]}}]")
+}
+
+const HTTP: &str = "{protocol: TCP, port: 80}";
+const CLIENT: &str = "flows: [{name: f, action: NoTrack, role: Client, ports: [{protocol: TCP, port: 8080}], peers: [{cidr: 192.0.2.0/24}]}]";
+
+fn judged(spec: &str, tables: Vec<HostTable>) -> Rendered {
+    let rules = HostRules { tables, incomplete: Vec::new() };
+    with_host(spec, Host { rules, ..Host::default() })
+}
+
+fn with_host(spec: &str, host: Host) -> Rendered {
+    let mut facts = NodeFacts { host: Arc::new(host), ..NodeFacts::assumed() };
+    facts.addresses.insert([10, 0, 0, 1].into());
+    render(&rule_set(spec), &facts, None).unwrap()
+}
+
+fn of_kind(rendered: &Rendered, kind: HazardKind) -> Vec<&Finding> {
+    rendered.findings.iter().filter(|found| found.cause == Cause::Hazard(kind)).collect()
+}
+
+/// No hazard but that of a policy file on a host without a cluster.
+fn is_clean(rendered: &Rendered) -> bool {
+    rendered.findings.is_empty() && rendered.programmed.contains("p")
+}
+
+fn base(hook: HostHook, priority: i32, kind: ChainKind, drops: bool, rules: Vec<HostRule>) -> HostChain {
+    HostChain { base: Some(HostBase { hook, priority, kind, drops }), rules }
+}
+
+fn table(chains: &[(&str, HostChain)]) -> HostTable {
+    HostTable {
+        id: TableId { backend: Backend::Nft, family: TableFamily::Inet, name: "site".into() },
+        owner: None,
+        dormant: false,
+        chains: chains.iter().map(|(name, chain)| ((*name).to_owned(), chain.clone())).collect(),
+        sets: BTreeMap::new(),
+    }
+}
+
+fn input(mut rules: Vec<HostRule>) -> HostTable {
+    rules.insert(
+        0,
+        rule("iifname lo accept", vec![is(Field::InInterface, &[interface_number("lo")]), accept()]),
+    );
+    table(&[("input", base(HostHook::Input, 0, ChainKind::Filter, true, rules))])
+}
+
+fn rule(text: &str, steps: Vec<Step>) -> HostRule {
+    // A handle for each text: places are told apart by it.
+    let handle = text.bytes().map(u64::from).sum();
+    HostRule { handle, text: text.into(), comment: None, steps }
+}
+
+fn is(field: Field, values: &[u128]) -> Step {
+    let of = Members::Boxes(values.iter().map(|value| vec![(*value, *value)]).collect());
+    Step::Match(Match { fields: vec![field], inverted: false, of })
+}
+
+fn tcp(port: u128) -> Vec<Step> {
+    vec![is(Field::L4Proto, &[6]), is(Field::DestinationPort, &[port])]
+}
+
+fn accept() -> Step {
+    Step::Verdict(HostVerdict::Accept)
+}
+
+fn established() -> HostRule {
+    rule(
+        "ct state established,related accept",
+        vec![is(Field::CtState, &[CT_ESTABLISHED, CT_RELATED]), accept()],
+    )
+}
+
+fn new_to(port: u128) -> HostRule {
+    let steps = [tcp(port), vec![is(Field::CtState, &[CT_NEW]), accept()]].concat();
+    rule(&format!("tcp dport {port} ct state new accept"), steps)
+}
+
+fn open(port: u128) -> HostRule {
+    rule(&format!("tcp dport {port} accept"), [tcp(port), vec![accept()]].concat())
+}
+
+#[test]
+fn a_stateless_accept_and_an_open_firewall_are_no_harm() {
+    assert!(is_clean(&judged(&server(HTTP), vec![input(vec![established(), open(80)])])));
+    let lets_all = base(HostHook::Input, 0, ChainKind::Filter, false, vec![established()]);
+    assert!(is_clean(&judged(&server(HTTP), vec![table(&[("input", lets_all)])])));
+    // A firewall that keeps everybody out keeps them out tracked too.
+    assert!(is_clean(&judged(&server(HTTP), vec![input(vec![established(), open(22)])])));
+    let mut asleep = input(vec![established(), new_to(80)]);
+    asleep.dormant = true;
+    assert!(is_clean(&judged(&server(HTTP), vec![asleep])));
+}
+
+#[test]
+fn what_is_accepted_by_state_alone_blocks_and_names_chain_rule_and_remedy() {
+    let rendered = judged(&server(HTTP), vec![input(vec![established(), new_to(80)])]);
+    let found = of_kind(&rendered, HazardKind::HostFirewallDrops);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].effect, Effect::Blocked);
+    let evidence = &found[0].evidence;
+    assert!(evidence.starts_with("inet site, chain input: policy drop: would drop untracked"), "{evidence}");
+    assert!(evidence.contains("missing: nft 'insert rule inet site input position"), "{evidence}");
+    assert!(rendered.table.chains.is_empty() && rendered.adapters.is_empty());
+}
+
+#[test]
+fn the_replies_to_a_client_need_their_rule_too() {
+    let rendered = judged(CLIENT, vec![input(vec![established(), open(22)])]);
+    let found = of_kind(&rendered, HazardKind::HostFirewallDrops);
+    assert_eq!(found.len(), 1, "{:#?}", rendered.findings);
+    assert!(found[0].evidence.contains("192.0.2.0 port 8080 to 10.0.0.1"), "{}", found[0].evidence);
+}
+
+#[test]
+fn adapting_accepts_exactly_what_the_state_would_have() {
+    let from = |steps: Vec<Step>| {
+        let source = Match {
+            fields: vec![Field::SourceAddress(Family::Ipv4)],
+            inverted: false,
+            of: Members::Boxes(vec![vec![(0x0a00_0000, 0x0aff_ffff)]]),
+        };
+        [vec![Step::Match(source)], steps].concat()
+    };
+    let mut narrow = new_to(80);
+    narrow.steps = from(narrow.steps);
+    let tables = vec![input(vec![established(), narrow.clone()])];
+    let rendered = judged(&format!("hostFirewall: Adapt\n  {}", server(HTTP)), tables);
+    assert!(is_clean(&rendered), "{:#?}", rendered.findings);
+    let commands: Vec<String> = rendered.adapters.iter().map(Adapter::command).collect();
+    let rules = [
+        format!(
+            "nft 'insert rule inet site input position {} ip saddr 10.0.0.0/8 tcp flags & (fin | syn | rst | ack) != syn \
+             tcp dport 80 ct state untracked accept'",
+            established().handle
+        ),
+        format!(
+            "nft 'insert rule inet site input position {} ip saddr 10.0.0.0/8 tcp flags & (fin | syn | rst | ack) == syn \
+             tcp dport 80 ct state untracked accept'",
+            narrow.handle
+        ),
+    ];
+    assert_eq!(commands.len(), 2, "{commands:#?}");
+    for rule in rules {
+        assert!(commands.contains(&rule), "{rule}\n{commands:#?}");
+    }
+}
+
+#[test]
+fn an_acknowledged_firewall_is_a_warning() {
+    let acknowledged = "flows: [{name: f, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 80}], acknowledge: [{hazard: HostFirewallDrops, reason: known and answered}]}]";
+    let rendered = judged(acknowledged, vec![input(vec![established(), new_to(80)])]);
+    let found = of_kind(&rendered, HazardKind::HostFirewallDrops);
+    assert_eq!(found.iter().map(|found| found.effect).collect::<Vec<_>>(), [Effect::Warning]);
+    assert!(rendered.programmed.contains("p"));
+}
+
+#[test]
+fn what_cannot_be_told_says_so_and_names_the_rule() {
+    let odd = Match { fields: vec![Field::CtState], inverted: false, of: Members::Unknown };
+    let strange = rule("ct state @strange accept", vec![Step::Match(odd), accept()]);
+    // The same doubt for tracked and untracked packets is no difference between them; that of the state is.
+    let shared =
+        rule("recent seen drop", vec![Step::Opaque("recent".into()), Step::Verdict(HostVerdict::Drop)]);
+    assert!(is_clean(&judged(&server(HTTP), vec![input(vec![shared, open(80)])])));
+    let rendered = judged(&server(HTTP), vec![input(vec![strange])]);
+    let found = of_kind(&rendered, HazardKind::HostFirewallDrops);
+    assert!(found[0].evidence.contains("may drop untracked"), "{found:#?}");
+}
+
+fn nat(hook: HostHook, act: Act, mut steps: Vec<Step>) -> HostTable {
+    steps.push(Step::Act(act));
+    let priority = if hook == HostHook::Postrouting { 100 } else { -100 };
+    table(&[("nat", base(hook, priority, ChainKind::Nat, false, vec![rule("a nat rule", steps)]))])
+}
+
+fn to(address: [u8; 4], port: u16) -> Act {
+    let target = NatTarget::Addresses(AddressRange::one(address.into()));
+    Act::Dnat(NatTo { target, ports: Some(PortRange::one(port)) })
+}
+
+#[test]
+fn a_translated_port_stays_tracked_and_the_others_do_not() {
+    let rules = vec![nat(HostHook::Prerouting, to([172, 17, 0, 2], 80), tcp(8080))];
+    let rendered = judged(&server("{protocol: TCP, port: 8080}"), rules.clone());
+    let found = of_kind(&rendered, HazardKind::HostPort);
+    assert!(found.iter().any(|found| found.effect == Effect::Refused), "{:#?}", rendered.findings);
+    assert!(found[0].evidence.contains("inet site, chain nat"), "{}", found[0].evidence);
+    assert!(rendered.programmed.is_empty());
+    assert!(is_clean(&judged(&server(HTTP), rules.clone())));
+    // Of both ports one is left.
+    let rendered = judged(&server("{protocol: TCP, port: 8080}, {protocol: TCP, port: 80}"), rules);
+    assert!(rendered.programmed.contains("p"));
+    let effects: Vec<Effect> =
+        of_kind(&rendered, HazardKind::HostPort).iter().map(|found| found.effect).collect();
+    assert_eq!(effects, [Effect::Subtracted]);
+}
+
+#[test]
+fn what_answers_behind_a_translation_stays_tracked() {
+    let redirect = Act::Dnat(NatTo { target: NatTarget::Own, ports: Some(PortRange::one(80)) });
+    let rendered = judged(&server(HTTP), vec![nat(HostHook::Prerouting, redirect, tcp(8080))]);
+    assert!(rendered.programmed.is_empty(), "{:#?}", rendered.findings);
+    // Elsewhere it is none of this node's business.
+    let rendered = judged(&server(HTTP), vec![nat(HostHook::Prerouting, to([10, 0, 0, 9], 80), tcp(8080))]);
+    assert!(is_clean(&rendered), "{:#?}", rendered.findings);
+}
+
+#[test]
+fn a_gateway_is_refused_with_the_chain_and_a_live_connection() {
+    let forward = "flows: [{name: f, action: NoTrack, role: Forward, ports: [{protocol: TCP, port: 80}], serverAddresses: [203.0.113.0/24]}]";
+    assert!(is_clean(&judged(forward, Vec::new())), "a plain router");
+    let masquerade = nat(HostHook::Postrouting, Act::Snat("masquerade".into()), Vec::new());
+    let translated = Translated {
+        original: tuple("192.168.0.2:40000", "203.0.113.5:80"),
+        reply: tuple("203.0.113.5:80", "198.51.100.1:40000"),
+    };
+    let rules = HostRules { tables: vec![masquerade], incomplete: Vec::new() };
+    let host = Host { rules, translated: vec![translated.clone()], ..Host::default() };
+    let rendered = with_host(forward, host);
+    assert!(rendered.programmed.is_empty());
+    assert!(!of_kind(&rendered, HazardKind::Masquerade).is_empty(), "{:#?}", rendered.findings);
+    let live = of_kind(&rendered, HazardKind::LiveNAT);
+    assert!(live[0].evidence.contains("192.168.0.2:40000 to 203.0.113.5:80"), "{}", live[0].evidence);
+    // The rule is gone, the connection lives: its server alone is kept.
+    let rendered = with_host(forward, Host { translated: vec![translated], ..Host::default() });
+    assert!(rendered.programmed.contains("p"));
+    assert_eq!(of_kind(&rendered, HazardKind::LiveNAT)[0].effect, Effect::Subtracted);
+}
+
+fn tuple(source: &str, destination: &str) -> Tuple {
+    let end = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
+    let (source, destination) = (end(source), end(destination));
+    Tuple {
+        source: source.ip(),
+        destination: destination.ip(),
+        proto: 6,
+        source_port: source.port(),
+        destination_port: destination.port(),
+    }
+}
+
+#[test]
+fn kube_proxys_masquerade_of_marked_packets_spares_the_rest() {
+    let unmarked = Match {
+        fields: vec![Field::Mark],
+        inverted: true,
+        of: Members::Masked { mask: 0x4000, values: vec![0x4000] },
+    };
+    let rules = vec![
+        rule(
+            "mark and 0x4000 != 0x4000 return",
+            vec![Step::Match(unmarked), Step::Verdict(HostVerdict::Return)],
+        ),
+        rule("masquerade", vec![Step::Act(Act::Snat("masquerade".into()))]),
+    ];
+    let post = base(HostHook::Postrouting, 100, ChainKind::Nat, false, rules);
+    assert!(is_clean(&judged(CLIENT, vec![table(&[("post", post.clone())])])));
+    // Where the mark is set on the way it is found.
+    let marks = rule("ip daddr 192.0.2.0/24 mark set", vec![Step::Act(Act::SetMark)]);
+    let out = base(HostHook::Output, -150, ChainKind::Route, false, vec![marks]);
+    let rendered = judged(CLIENT, vec![table(&[("post", post), ("out", out)])]);
+    assert!(rendered.programmed.is_empty(), "{:#?}", rendered.findings);
+}
+
+#[test]
+fn limits_on_the_state_block_and_limits_on_the_header_do_not() {
+    let drop = || Step::Verdict(HostVerdict::Drop);
+    let by_header =
+        rule("tcp dport 80 limit rate over 9/second drop", [tcp(80), vec![Step::Limit, drop()]].concat());
+    assert!(is_clean(&judged(&server(HTTP), vec![input(vec![by_header.clone(), established(), open(80)])])));
+    let kind = |rules| {
+        let rendered = judged(&server(HTTP), vec![input(rules)]);
+        of_kind(&rendered, HazardKind::StatefulLimits).iter().map(|found| found.effect).collect::<Vec<_>>()
+    };
+    let count =
+        rule("tcp dport 80 ct count over 9 drop", [tcp(80), vec![Step::CountConnections, drop()]].concat());
+    assert_eq!(kind(vec![count, open(80)]), [Effect::Blocked]);
+    let of_new = rule(
+        "tcp dport 80 ct state new limit rate over 9/second drop",
+        [tcp(80), vec![is(Field::CtState, &[CT_NEW]), Step::Limit, drop()]].concat(),
+    );
+    assert_eq!(kind(vec![of_new, established(), open(80)]), [Effect::Blocked]);
+    // Tracked packets of a connection never meet it, untracked ones would.
+    assert_eq!(kind(vec![established(), by_header, open(80)]), [Effect::Blocked]);
+}
+
+#[test]
+fn zones_count_where_they_void_a_bypass() {
+    let zone = |backend, priority| {
+        let rules = vec![rule("a zone", vec![Step::Act(Act::Zone)])];
+        let mut table =
+            table(&[("raw", base(HostHook::Prerouting, priority, ChainKind::Filter, false, rules))]);
+        table.id.backend = backend;
+        table.id.family = TableFamily::Ip;
+        let rendered = judged(&server(HTTP), vec![table]);
+        !of_kind(&rendered, HazardKind::Zones).is_empty()
+    };
+    assert!(zone(Backend::Nft, -400), "before");
+    assert!(zone(Backend::Nft, -300), "nft's later zone tracks again");
+    assert!(!zone(Backend::IptablesLegacy, -300), "that of iptables does not");
+    assert!(!zone(Backend::Nft, 0), "behind conntrack it is too late");
+}
+
+#[test]
+fn other_needs_of_the_entry_refuse_or_warn() {
+    let effect = |kind, hook, priority, act| {
+        let rules = vec![rule("x", [tcp(80), vec![Step::Act(act)]].concat())];
+        let rendered = judged(
+            &server(HTTP),
+            vec![table(&[("x", base(hook, priority, ChainKind::Filter, false, rules))])],
+        );
+        of_kind(&rendered, kind).iter().map(|found| found.effect).max()
+    };
+    use HostHook::{Forward, Input, Prerouting};
+    assert_eq!(effect(HazardKind::Helper, Prerouting, 0, Act::Helper("ftp".into())), Some(Effect::Refused));
+    assert_eq!(effect(HazardKind::AddressRewrite, Prerouting, -250, Act::Rewrite), Some(Effect::Refused));
+    assert_eq!(effect(HazardKind::AddressRewrite, Prerouting, -150, Act::Rewrite), None);
+    assert_eq!(effect(HazardKind::AddressRewrite, Prerouting, -350, Act::Rewrite), None);
+    assert_eq!(effect(HazardKind::MarksLost, Prerouting, -150, Act::RestoreMark), Some(Effect::Warning));
+    assert_eq!(effect(HazardKind::UntrackedAsSignal, Input, 0, Act::Synproxy), Some(Effect::Refused));
+    assert_eq!(effect(HazardKind::FlowOffload, Forward, 0, Act::Offload("f".into())), None, "not forwarded");
+}
+
+#[test]
+fn the_order_of_tables_and_an_endless_jump_make_no_difference() {
+    let one = input(vec![established(), new_to(80)]);
+    let mut other =
+        input(vec![rule("jump self", vec![Step::Verdict(HostVerdict::Jump("self".into()))]), open(80)]);
+    other.id.name = "other".into();
+    let itself = HostChain {
+        base: None,
+        rules: vec![rule("jump self again", vec![Step::Verdict(HostVerdict::Jump("self".into()))])],
+    };
+    other.chains.insert("self".into(), itself);
+    let findings = |tables| judged(&server(HTTP), tables).findings;
+    assert_eq!(findings(vec![one.clone(), other.clone()]), findings(vec![other, one]));
+}
