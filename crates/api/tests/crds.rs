@@ -125,9 +125,15 @@ fn defaults_of_schema_and_types_agree() {
     assert_eq!(minimal.compensation, Compensation::default());
     assert_eq!(
         serde_json::to_value(&minimal).unwrap(),
-        json!({"nodeSelector": {}, "mode": "Audit", "flows": [], "compensation": by_type}),
-        "absent fields stay absent"
+        json!({
+            "nodeSelector": {}, "mode": "Audit", "flows": [], "compensation": by_type,
+            "hostFirewall": spec(&policy, "hostFirewall")["default"],
+            "existingEntries": spec(&policy, "existingEntries")["default"],
+        }),
+        "absent fields stay absent, but for those with a default"
     );
+    assert_eq!(spec(&policy, "hostFirewall")["default"], "Check", "nobody's firewall is touched unasked");
+    assert_eq!(spec(&policy, "existingEntries")["default"], "Evict");
 
     let minimal: NodePlanSpec = serde_json::from_value(json!({"nodeUID": "u", "epoch": 1})).unwrap();
     assert_eq!(spec(&plan, "reportEverySeconds")["default"], minimal.report_every_seconds);

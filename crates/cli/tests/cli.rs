@@ -42,6 +42,30 @@ fn a_typo_is_pointed_at() {
     }
 }
 
+/// The definition knows no hazards by name: these are found later, and pointed at all the same.
+#[test]
+fn a_hazard_that_is_none_or_is_always_there_is_pointed_at() {
+    let acknowledging = |hazard: &str| {
+        GOOD.replace(
+            "port: 80}]}",
+            &format!("port: 80}}], acknowledge: [\n    {{hazard: {hazard}, reason: known to the site}}]}}"),
+        )
+    };
+    for (hazard, wanted) in [
+        ("HostFirewalDrops", "did you mean HostFirewallDrops?"),
+        ("Protected", "NT018 Protected cannot be acknowledged"),
+    ] {
+        let output = notrack(&["check"], &acknowledging(hazard));
+        assert_eq!(output.status.code(), Some(1));
+        let shown = text(&output.stderr);
+        for wanted in [wanted, "spec.flows[0].acknowledge[0].hazard", "policy.yaml:9:14"] {
+            assert!(shown.contains(wanted), "{wanted} is not in\n{shown}");
+        }
+    }
+    let output = notrack(&["check"], &acknowledging("HostFirewallDrops"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
 #[test]
 fn what_stays_tracked_is_a_warning() {
     let output = notrack(&["check"], &GOOD.replace("port: 80", "port: 1, endPort: 65535"));

@@ -33,3 +33,4 @@ pub mod rules;
 pub mod selector;
 pub mod services;
 pub mod status;
+mod suggest;

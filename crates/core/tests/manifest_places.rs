@@ -86,6 +86,8 @@ fn defaults_are_filled_in() {
     let policy = one(&format!("{POLICY}  compensation: {{icmpErrors: Ignore}}\n")).policy;
     assert_eq!(policy.spec.compensation.icmp_errors, notrack_api::IcmpErrors::Ignore);
     assert_eq!(policy.spec.compensation.tcp_flags, notrack_api::TcpFlags::Strict);
+    assert_eq!(policy.spec.host_firewall, notrack_api::HostFirewall::Check);
+    assert_eq!(policy.spec.existing_entries, notrack_api::ExistingEntries::Evict);
     assert_eq!(policy.status, None);
 }
 
@@ -193,6 +195,10 @@ fn every_field_arrives() {
                     ],
                     "serverAddresses": ["192.0.2.10/32", "2001:db8::1/128"],
                     "interfaces": ["eth0", "bond*", "eth0.100", "*"],
+                    "acknowledge": [
+                        { "hazard": "HostFirewallDrops", "reason": "port 80 is open in the site firewall" },
+                        { "hazard": "MarksLost", "reason": "the mark is for accounting: nothing is routed by it" },
+                    ],
                 },
                 {
                     "name": "dns-out", "action": "NoTrack", "role": "Client",
@@ -203,6 +209,8 @@ fn every_field_arrives() {
                 { "name": "bulk", "action": "Track", "role": "Server", "ports": [port("TCP", 8443)] },
             ],
             "compensation": { "tcpFlags": "Disabled", "icmpErrors": "Ignore", "newConnectionsPerSecond": 5000 },
+            "hostFirewall": "Adapt",
+            "existingEntries": "Keep",
             "expireTime": "2027-01-01T00:00:00Z",
         })
     );

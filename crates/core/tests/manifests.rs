@@ -1,5 +1,5 @@
 //! The corpus in tests/manifests: what is accepted means the same to the types, and what is refused is refused for its
-//! reason, at its place.
+//! reason, at its place. A file is refused by the definition, or where that lets it pass, by [`validate`].
 
 // clippy exempts tests, but not the functions that they call.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -9,6 +9,7 @@ use std::{fs, path::PathBuf};
 use kube::CustomResourceExt;
 use notrack_api::NoTrackPolicy;
 use notrack_core::manifest::{Diagnostic, Parsed, Severity, parse};
+use notrack_core::policy::{Invalid, validate};
 
 /// The files of one half of the corpus, by name.
 fn corpus(half: &str) -> Vec<(String, String)> {
@@ -24,8 +25,15 @@ fn corpus(half: &str) -> Vec<(String, String)> {
     files
 }
 
-fn errors(parsed: &Parsed) -> Vec<&Diagnostic> {
-    parsed.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect()
+fn errors(parsed: &Parsed) -> Vec<Diagnostic> {
+    let is_error = |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Error;
+    let mut errors: Vec<Diagnostic> = parsed.diagnostics.iter().filter(is_error).cloned().collect();
+    for manifest in &parsed.manifests {
+        for Invalid { path, message } in validate(&manifest.policy).err().into_iter().flatten() {
+            errors.push(manifest.diagnostic(Severity::Error, &path, message, None));
+        }
+    }
+    errors
 }
 
 #[test]
@@ -36,6 +44,7 @@ fn accepted_manifests_mean_what_they_say() {
         let parsed = parse(&name, &text);
         assert_eq!(parsed.diagnostics, [], "{name}");
         assert!(!parsed.manifests.is_empty(), "{name}");
+        assert_eq!(errors(&parsed), [], "{name}");
         for manifest in &parsed.manifests {
             // Written out and read again it is the same, in both of its forms.
             let json = serde_json::to_string_pretty(&manifest.policy).unwrap();

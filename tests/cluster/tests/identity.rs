@@ -5,6 +5,7 @@ use std::fs;
 
 use notrack_cluster::{Cluster, Options, agent_pod, policy};
 use notrack_lab::{run_ok, run_ok_with_input};
+use serde_json::{Value, json};
 
 #[test]
 fn a_stolen_token_writes_one_nodes_status_and_nothing_else() {
@@ -16,7 +17,11 @@ fn a_stolen_token_writes_one_nodes_status_and_nothing_else() {
     thief.is_denied_everything_else();
     a_token_without_a_node_is_worth_nothing(&cluster);
     a_stale_controllers_plan_is_refused(&cluster);
-    role_forward_needs_its_verb(&cluster);
+    let alice = Alice::new(&cluster);
+    role_forward_needs_its_verb(&alice);
+    acknowledging_a_hazard_needs_its_verb(&alice);
+    what_is_no_hazard_is_not_accepted(&cluster);
+    what_was_applied_does_not_differ(&cluster);
 }
 
 /// Every process of a program in the cluster: their nodes are this machine's processes.
@@ -134,25 +139,125 @@ fn a_stale_controllers_plan_is_refused(cluster: &Cluster) {
     assert!(error.contains("stale controller"), "{error}");
 }
 
-fn role_forward_needs_its_verb(cluster: &Cluster) {
-    cluster.kubectl("create clusterrolebinding alice --clusterrole=notrack-edit --user=alice").unwrap();
-    let apply = |manifest: &str| {
-        let mut command = cluster.kubectl_command();
-        run_ok_with_input(command.args(["create", "--as=alice", "-f", "-"]), manifest)
-            .map_err(|error| error.to_string())
-    };
-    let forward = |name: &str| {
+/// Somebody who may write policies, and nothing that needs a verb of its own.
+struct Alice<'a>(&'a Cluster);
+
+impl Alice<'_> {
+    fn new(cluster: &Cluster) -> Alice<'_> {
+        cluster.kubectl("create clusterrolebinding alice --clusterrole=notrack-edit --user=alice").unwrap();
+        cluster
+            .kubectl("create clusterrolebinding alice-sees --clusterrole=notrack-view --user=alice")
+            .unwrap();
+        Alice(cluster)
+    }
+
+    fn is_given(&self, verb: &str) {
+        let role = format!("create clusterrole {verb} --verb={verb} --resource=notrackpolicies.notrack.dev");
+        self.0.kubectl(&role).unwrap();
+        self.0
+            .kubectl(&format!("create clusterrolebinding {verb} --clusterrole={verb} --user=alice"))
+            .unwrap();
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        let mut command = self.0.kubectl_command();
+        run_ok_with_input(command.arg("--as=alice").args(arguments), input).map_err(|error| error.to_string())
+    }
+
+    fn create(&self, manifest: &str) -> Result<String, String> {
+        self.run(&["create", "-f", "-"], manifest)
+    }
+
+    fn patch(&self, name: &str, patch: &str) -> Result<String, String> {
+        self.run(&["patch", "notrackpolicy", name, "--type=merge", "-p", patch], "")
+    }
+}
+
+fn role_forward_needs_its_verb(alice: &Alice) {
+    let through = policy(
+        "through",
+        "nodeSelector: {}\nflows:\n- {name: f, action: NoTrack, role: Forward, ports: [{protocol: TCP, port: 80}], \
+         serverAddresses: [198.51.100.0/24]}",
+    );
+    let error = alice.create(&through).unwrap_err();
+    assert!(error.contains("needs the verb forward"), "{error}");
+    alice.is_given("forward");
+    alice.create(&through).unwrap();
+}
+
+fn acknowledging_a_hazard_needs_its_verb(alice: &Alice) {
+    const DENIED: &str = "acknowledging a hazard needs the verb acknowledge on notrackpolicies.notrack.dev";
+    // No node: what these policies do is not the matter here.
+    let known = |name: &str, port: u16, acknowledge: &str| {
         policy(
             name,
-            "nodeSelector: {}\nflows:\n- {name: f, action: NoTrack, role: Forward, ports: [{protocol: TCP, port: 80}], \
-             serverAddresses: [198.51.100.0/24]}",
+            &format!(
+                "nodeSelector: {{matchLabels: {{none: such}}}}\nflows:\n- {{name: f, action: NoTrack, role: Server, \
+                 ports: [{{protocol: TCP, port: {port}}}], acknowledge: {acknowledge}}}"
+            ),
         )
     };
-    let error = apply(&forward("through")).unwrap_err();
-    assert!(error.contains("needs the verb forward"), "{error}");
-    cluster
-        .kubectl("create clusterrole forwarder --verb=forward --resource=notrackpolicies.notrack.dev")
+    let taken = "[{hazard: StatefulLimits, reason: the load balancer limits}]";
+    let error = alice.create(&known("known", 80, taken)).unwrap_err();
+    assert!(error.contains(DENIED), "{error}");
+    alice.create(&known("nothing-taken", 80, "[]")).unwrap();
+    let error = alice.run(&["apply", "-f", "-"], &known("nothing-taken", 80, taken)).unwrap_err();
+    assert!(error.contains(DENIED), "{error}");
+
+    // Somebody else has acknowledged it: what does not touch the spec stays free, and the spec does not.
+    alice.0.apply(&known("known", 80, taken)).unwrap();
+    alice.run(&["label", "notrackpolicy", "known", "team=edge"], "").unwrap();
+    alice.run(&["annotate", "notrackpolicy", "known", "note=seen"], "").unwrap();
+    let error = alice.patch("known", r#"{"spec":{"mode":"Audit"}}"#).unwrap_err();
+    assert!(error.contains(DENIED), "{error}");
+    // The controller has no such verb either: its status is there because a status needs none.
+    let generation = |known: &Value| known["metadata"]["generation"].as_i64();
+    let reported = |known: &Value| {
+        known["status"]["observedGeneration"].as_i64() == generation(known) && generation(known) == Some(1)
+    };
+    alice.0.wait_for("notrackpolicy known", "the controller has looked at it", reported).unwrap();
+
+    alice.is_given("acknowledge");
+    alice.patch("known", r#"{"spec":{"mode":"Audit"}}"#).unwrap();
+    alice.create(&known("known-too", 81, taken)).unwrap();
+}
+
+/// The API server knows no hazards by name. The controller does.
+fn what_is_no_hazard_is_not_accepted(cluster: &Cluster) {
+    let slip = policy(
+        "slip",
+        "nodeSelector: {}\nflows:\n- {name: f, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 80}], \
+         acknowledge: [{hazard: HostFirewalDrops, reason: known to the site}]}",
+    );
+    cluster.apply(&slip).unwrap();
+    let accepted = |policy: &Value| {
+        let conditions = policy["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|one| one["type"] == "Accepted").unwrap_or_default()
+    };
+    let policy = cluster
+        .wait_for("notrackpolicy slip", "it is refused", |policy| accepted(policy)["status"] == "False")
         .unwrap();
-    cluster.kubectl("create clusterrolebinding forwarder --clusterrole=forwarder --user=alice").unwrap();
-    apply(&forward("through")).unwrap();
+    assert_eq!(accepted(&policy)["reason"], "Invalid");
+    let message = accepted(&policy)["message"].as_str().unwrap().to_owned();
+    assert_eq!(
+        message,
+        "spec.flows[0].acknowledge[0].hazard: \"HostFirewalDrops\" is no hazard: did you mean HostFirewallDrops?"
+    );
+}
+
+/// A tool that compares what is wanted with what is there finds no difference: defaults are filled in on both sides.
+fn what_was_applied_does_not_differ(cluster: &Cluster) {
+    for defaults in ["", "\nhostFirewall: Adapt\nexistingEntries: Keep"] {
+        let spec = "nodeSelector: {matchLabels: {none: such}}\nflows:\n- {name: f, action: NoTrack, role: Server, \
+                    ports: [{protocol: TCP, port: 80}], acknowledge: [{hazard: VRF, reason: for management only}]}";
+        let manifest = policy("same", &format!("{spec}{defaults}"));
+        cluster.apply(&manifest).unwrap();
+        // Exits with 1, an error here, where there is a difference.
+        let diff = run_ok_with_input(cluster.kubectl_command().args(["diff", "-f", "-"]), &manifest).unwrap();
+        assert_eq!(diff, "");
+    }
+    let spec = cluster.get("notrackpolicy same").unwrap()["spec"].clone();
+    assert_eq!((&spec["hostFirewall"], &spec["existingEntries"]), (&json!("Adapt"), &json!("Keep")));
+    let spec = cluster.get("notrackpolicy nothing-taken").unwrap()["spec"].clone();
+    assert_eq!((&spec["hostFirewall"], &spec["existingEntries"]), (&json!("Check"), &json!("Evict")));
 }

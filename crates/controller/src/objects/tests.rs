@@ -123,3 +123,37 @@ fn an_older_state_of_the_same_plan_is_known_as_such() {
     assert!(older.is_older_than(&newer) && !newer.is_older_than(&older) && !newer.is_older_than(&newer));
     assert!(!Plan { uid: "other".into(), ..older }.is_older_than(&newer));
 }
+
+/// The API server takes any name in `acknowledge`: one of another version, or a slip, must not be taken for granted.
+#[test]
+fn a_policy_that_acknowledges_what_is_no_hazard_is_refused_with_its_place() {
+    let policy = |hazard: &str| {
+        let object = json!({
+            "apiVersion": "notrack.dev/v1alpha1", "kind": "NoTrackPolicy",
+            "metadata": {"name": "web", "uid": "u", "generation": 3},
+            "spec": {
+                "nodeSelector": {}, "mode": "Enforce",
+                "flows": [{
+                    "name": "http", "action": "NoTrack", "role": "Server",
+                    "ports": [{"protocol": "TCP", "port": 80}],
+                    "acknowledge": [{"hazard": hazard, "reason": "known to the site"}],
+                }],
+            },
+        });
+        Policy::of(serde_json::from_value(object).unwrap())
+    };
+    assert!(policy("HostFirewallDrops").content.is_ok());
+    for (hazard, wanted) in [
+        ("HostFirewalDrops", "\"HostFirewalDrops\" is no hazard: did you mean HostFirewallDrops?"),
+        ("Protected", "NT018 Protected cannot be acknowledged"),
+    ] {
+        let problems = policy(hazard).content.unwrap_err();
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let status = notrack_core::status::refused_status(3, &problems, None, now);
+        let accepted = status.conditions.iter().find(|one| one.type_ == api::condition::ACCEPTED).unwrap();
+        assert_eq!((accepted.status, &*accepted.reason), (api::ConditionStatus::False, "Invalid"));
+        let message = &accepted.message;
+        assert!(message.starts_with("spec.flows[0].acknowledge[0].hazard: "), "{message}");
+        assert!(message.contains(wanted), "{message}");
+    }
+}

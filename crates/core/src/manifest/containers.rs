@@ -9,8 +9,8 @@ use super::{
     diagnostic::{Span, quoted},
     node::{self, Entry, Node, Value},
     schema::{Kind, Schema, Unique},
-    suggest,
 };
+use crate::suggest;
 
 impl Checker<'_> {
     pub(super) fn object(

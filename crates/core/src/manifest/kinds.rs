@@ -11,8 +11,8 @@ use super::{
     diagnostic::{Severity, quoted},
     node::{Entry, Node, Value},
     schema::Schema,
-    suggest,
 };
+use crate::suggest;
 
 const POLICY: &str = "NoTrackPolicy";
 /// Kinds of our group that are written by the controller, not by people.

@@ -18,7 +18,6 @@ mod rules;
 mod scalar;
 mod scalars;
 mod schema;
-mod suggest;
 mod yaml;
 
 use std::collections::{BTreeMap, HashMap};

@@ -9,8 +9,8 @@ use super::{
     diagnostic::quoted,
     node::Value,
     schema::{Kind, Text},
-    suggest,
 };
+use crate::suggest;
 
 /// What is wrong with a value.
 pub(super) enum Problem {

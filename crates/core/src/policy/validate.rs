@@ -11,6 +11,7 @@ use super::{Action, Compensation, Mode, Role, ValidatedFlow, ValidatedPolicy};
 use crate::hazard::HazardKind;
 use crate::net::{AddressRange, PortRange, Proto, merge_addresses, merge_ports, subtract_addresses};
 use crate::selector::{Requirement, Selector};
+use crate::suggest;
 
 /// One thing that is wrong with a policy, and where.
 ///
@@ -152,9 +153,7 @@ impl Problems {
                     kinds.insert(kind);
                 }
                 Some(kind) => self.add(path, format!("{kind} cannot be acknowledged: {}", kind.remedy())),
-                None => {
-                    self.add(path, format!("{hazard:?} is no hazard: write its name as the status has it"))
-                }
+                None => self.add(path, format!("{hazard:?} is no hazard: {}", hazard_meant_by(hazard))),
             }
         }
         kinds
@@ -212,6 +211,16 @@ impl Problems {
             }
         }
         (!cidrs.is_empty()).then(|| merge_addresses(ranges))
+    }
+}
+
+/// What to write in the place of a word that is no hazard's name.
+fn hazard_meant_by(word: &str) -> String {
+    let names = HazardKind::ALL.iter().filter(|kind| kind.is_acknowledgeable()).map(|kind| kind.name());
+    let of_code = HazardKind::from_code(word).map(HazardKind::name);
+    match of_code.or_else(|| suggest::closest(word, names)) {
+        Some(name) => format!("did you mean {name}?"),
+        None => "write its name as the status has it".to_owned(),
     }
 }
 

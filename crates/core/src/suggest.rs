@@ -1,7 +1,7 @@
 //! Did you mean?
 
 /// The candidate that a word was most likely meant to be.
-pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A long word is not a slip of the fingers, and comparing it would cost.
     if word.len() > 40 {
         return None;
