@@ -26,11 +26,13 @@ lint: tools ## format, clippy with warnings as errors, the arrows between crates
 	tests/tools/arrows.sh
 	tests/tools/deny.sh
 
-generate: ## write the CRDs from the Rust types
+generate: ## write the CRDs from the Rust types, and the table of hazards from the code
 	cargo run --locked --quiet --package notrack-api --bin notrack-crds
+	cargo run --locked --quiet --package notrack-core --bin notrack-hazards
 
 verify: ## fail where generated files drift
 	cargo test --locked --quiet --package notrack-api
+	cargo test --locked --quiet --package notrack-core --test hazards
 
 testbed: tools ## build the Kubernetes that the cluster tests run on: once, some 15 minutes
 	"$$(tests/tools/testbed.sh)" build
