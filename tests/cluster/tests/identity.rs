@@ -151,9 +151,11 @@ impl Alice<'_> {
         Alice(cluster)
     }
 
-    fn is_given(&self, verb: &str) {
+    /// For policies of these names; for all, where none is given.
+    fn is_given(&self, verb: &str, names: &[&str]) {
+        let names: String = names.iter().map(|name| format!(" --resource-name={name}")).collect();
         let role = format!("create clusterrole {verb} --verb={verb} --resource=notrackpolicies.notrack.dev");
-        self.0.kubectl(&role).unwrap();
+        self.0.kubectl(&(role + &names)).unwrap();
         self.0
             .kubectl(&format!("create clusterrolebinding {verb} --clusterrole={verb} --user=alice"))
             .unwrap();
@@ -176,12 +178,12 @@ impl Alice<'_> {
 fn role_forward_needs_its_verb(alice: &Alice) {
     let through = policy(
         "through",
-        "nodeSelector: {}\nflows:\n- {name: f, action: NoTrack, role: Forward, ports: [{protocol: TCP, port: 80}], \
-         serverAddresses: [198.51.100.0/24]}",
+        "nodeSelector: {}\nflows:\n- {name: f, action: NoTrack, role: Forward, \
+         ports: [{protocol: TCP, port: 80}], serverAddresses: [198.51.100.0/24]}",
     );
     let error = alice.create(&through).unwrap_err();
     assert!(error.contains("needs the verb forward"), "{error}");
-    alice.is_given("forward");
+    alice.is_given("forward", &[]);
     alice.create(&through).unwrap();
 }
 
@@ -192,8 +194,9 @@ fn acknowledging_a_hazard_needs_its_verb(alice: &Alice) {
         policy(
             name,
             &format!(
-                "nodeSelector: {{matchLabels: {{none: such}}}}\nflows:\n- {{name: f, action: NoTrack, role: Server, \
-                 ports: [{{protocol: TCP, port: {port}}}], acknowledge: {acknowledge}}}"
+                "nodeSelector: {{matchLabels: {{none: such}}}}\nflows:\n\
+                 - {{name: f, action: NoTrack, role: Server, ports: [{{protocol: TCP, port: {port}}}], \
+                 acknowledge: {acknowledge}}}"
             ),
         )
     };
@@ -217,16 +220,19 @@ fn acknowledging_a_hazard_needs_its_verb(alice: &Alice) {
     };
     alice.0.wait_for("notrackpolicy known", "the controller has looked at it", reported).unwrap();
 
-    alice.is_given("acknowledge");
+    alice.is_given("acknowledge", &["known", "known-too"]);
     alice.patch("known", r#"{"spec":{"mode":"Audit"}}"#).unwrap();
     alice.create(&known("known-too", 81, taken)).unwrap();
+    let error = alice.create(&known("another", 82, taken)).unwrap_err();
+    assert!(error.contains(DENIED), "{error}");
 }
 
 /// The API server knows no hazards by name. The controller does.
 fn what_is_no_hazard_is_not_accepted(cluster: &Cluster) {
     let slip = policy(
         "slip",
-        "nodeSelector: {}\nflows:\n- {name: f, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 80}], \
+        "nodeSelector: {}\nflows:\n- {name: f, action: NoTrack, role: Server, \
+         ports: [{protocol: TCP, port: 80}], \
          acknowledge: [{hazard: HostFirewalDrops, reason: known to the site}]}",
     );
     cluster.apply(&slip).unwrap();
@@ -245,13 +251,14 @@ fn what_is_no_hazard_is_not_accepted(cluster: &Cluster) {
     );
 }
 
-/// A tool that compares what is wanted with what is there finds no difference: defaults are filled in on both sides.
+/// A tool that compares what is wanted with what is there finds no difference: defaults are filled in on both.
 fn what_was_applied_does_not_differ(cluster: &Cluster) {
     for (written, firewall, entries) in
         [("", "Check", "Evict"), ("\nhostFirewall: Adapt\nexistingEntries: Keep", "Adapt", "Keep")]
     {
-        let spec = "nodeSelector: {matchLabels: {none: such}}\nflows:\n- {name: f, action: NoTrack, role: Server, \
-                    ports: [{protocol: TCP, port: 80}], acknowledge: [{hazard: VRF, reason: for management only}]}";
+        let spec = "nodeSelector: {matchLabels: {none: such}}\nflows:\n- {name: f, action: NoTrack, \
+                    role: Server, ports: [{protocol: TCP, port: 80}], \
+                    acknowledge: [{hazard: VRF, reason: for management only}]}";
         let manifest = policy("same", &format!("{spec}{written}"));
         cluster.apply(&manifest).unwrap();
         // Exits with 1, an error here, where there is a difference.

@@ -1,5 +1,5 @@
-//! Writes the table of all hazards into `docs/hazards.md` (or another file), or, with `--check`, finds out whether it
-//! drifts.
+//! Writes the table of all hazards into `docs/hazards.md` (or another file), or, with `--check`, finds out whether
+//! it drifts.
 
 #![forbid(unsafe_code)]
 

@@ -15,8 +15,9 @@ use crate::suggest;
 
 /// One thing that is wrong with a policy, and where.
 ///
-/// The API server and [`crate::manifest`] refuse all of these before; they are checked again because a rule must
-/// never be built from what nobody checked.
+/// The API server and [`crate::manifest`] refuse all of these before, but for the names of hazards, which the
+/// definition does not list (another version may have more). They are checked again because a rule must never be
+/// built from what nobody checked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{path}: {message}")]
 pub struct Invalid {
