@@ -5,3 +5,4 @@ pub mod host;
 pub mod nft;
 pub mod socket;
 pub mod tracking;
+mod xtables;

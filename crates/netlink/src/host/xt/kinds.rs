@@ -1,0 +1,72 @@
+//! Small matches: marks, rates, comments.
+
+use notrack_core::host::{Field, Match, Members, Step};
+
+use super::bytes::{byte, ne32, text};
+use super::text::not;
+use super::{Part, quoted};
+
+/// A mark and its mask as iptables writes them.
+pub(super) fn masked(mark: u32, mask: u32) -> String {
+    if mask == u32::MAX { format!("{mark:#x}") } else { format!("{mark:#x}/{mask:#x}") }
+}
+
+/// `struct xt_mark_mtinfo1`.
+pub(super) fn mark(info: &[u8]) -> Option<Part> {
+    let (mark, mask, inverted) = (ne32(info, 0)?, ne32(info, 4)?, byte(info, 8)? != 0);
+    let step = Match { fields: vec![Field::Mark], inverted, of: marks(mark, mask) };
+    let text = format!("{}--mark {}", not(inverted), masked(mark, mask));
+    Some(Part::new(vec![Step::Match(step)], text))
+}
+
+/// The marks of which a mask leaves a value.
+fn marks(mark: u32, mask: u32) -> Members {
+    /// Bits free to vary above the lowest that is fixed: each doubles the ranges.
+    const MOST_SCATTERED: u32 = 8;
+    if mark & !mask != 0 {
+        return Members::Boxes(Vec::new());
+    }
+    let low_free = mask.trailing_zeros();
+    let scattered: Vec<u32> = (low_free..32).filter(|bit| mask & 1 << bit == 0).collect();
+    if scattered.len() as u32 > MOST_SCATTERED {
+        return Members::Unknown;
+    }
+    let last = 1u32.checked_shl(low_free).map_or(u32::MAX, |size| size - 1);
+    let ranges = (0..1u32 << scattered.len()).map(|choice| {
+        let chosen = scattered.iter().enumerate().filter(|(place, _)| choice & 1 << place != 0);
+        let low = chosen.fold(mark, |mark, (_, bit)| mark | 1 << bit);
+        vec![(u128::from(low), u128::from(low | last))]
+    });
+    Members::Boxes(ranges.collect())
+}
+
+/// `struct xt_rateinfo`: how long a packet takes of the allowance, in 1/10,000 s, and how many may come at once.
+pub(super) fn limit(info: &[u8]) -> Option<Part> {
+    const SECOND: u32 = 10_000;
+    const UNITS: [(&str, u32); 4] =
+        [("day", 86_400 * SECOND), ("hour", 3_600 * SECOND), ("min", 60 * SECOND), ("sec", SECOND)];
+    /// What iptables takes where nothing is said, and does not write.
+    const USUAL_BURST: u32 = 5;
+    let (period, burst) = (ne32(info, 0)?, ne32(info, 4)?);
+    if period == 0 {
+        return None;
+    }
+    // The longest unit, unless a shorter one tells the rate better: as iptables chooses.
+    let shorter = |unit: &u32| period <= *unit && unit / period >= unit % period;
+    let units = UNITS.iter().skip(1).take_while(|(_, unit)| shorter(unit)).last();
+    let (unit, length) = units.unwrap_or(&UNITS[0]);
+    let mut text = format!("--limit {}/{unit}", length / period);
+    if burst != USUAL_BURST {
+        text += &format!(" --limit-burst {burst}");
+    }
+    Some(Part::new(vec![Step::Limit], text))
+}
+
+/// `struct xt_comment_info`.
+pub(super) fn comment(info: &[u8]) -> Option<Part> {
+    /// `XT_MAX_COMMENT_LEN`.
+    const LEN: usize = 256;
+    let comment = text(info, 0, LEN)?;
+    let text = format!("--comment {}", quoted(&comment));
+    Some(Part { steps: Vec::new(), text, comment: Some(comment) })
+}
