@@ -25,6 +25,7 @@ lacks libnftnl-dev pkg-config --exists libnftnl
 lacks iproute2 command -v ip
 lacks nftables command -v nft
 lacks iptables command -v iptables-legacy
+lacks ipset command -v ipset
 lacks conntrack command -v conntrack
 lacks ethtool command -v ethtool
 lacks tcpdump command -v tcpdump

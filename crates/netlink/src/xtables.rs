@@ -14,7 +14,7 @@ mod rules;
 #[cfg(test)]
 pub(crate) mod sample;
 
-pub(crate) use rules::{Entries, Entry, Extension, Extensions, Layout};
+pub(crate) use rules::{Entries, Entry, Extension, Layout};
 
 /// One of the two.
 pub(crate) struct Iptables {

@@ -14,7 +14,11 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("dnsperf", &["dnsperf"]),
     ("ethtool", &["ethtool"]),
     ("iproute2", &["ip", "ss", "tc"]),
-    ("iptables", &["iptables", "iptables-legacy", "iptables-legacy-restore", "iptables-nft"]),
+    ("ipset", &["ipset"]),
+    (
+        "iptables",
+        &["iptables", "ip6tables-legacy", "iptables-legacy", "iptables-legacy-restore", "iptables-nft"],
+    ),
     ("nftables", &["nft"]),
     ("nginx-light", &["nginx"]),
     ("openssh-client", &["ssh", "ssh-keygen", "ssh-keyscan"]),

@@ -112,9 +112,10 @@ fn table(iptables: &Iptables, name: &str, rules: &Rules, sets: &mut IpSets) -> O
 fn chains<'a>(table: &str, rules: &'a Rules, layout: Layout) -> Option<Vec<Chain<'a>>> {
     let mut entries = Entries::new(&rules.bytes, layout);
     let all: Vec<Entry<'a>> = entries.by_ref().collect();
-    // The last one ends the table, as a chain's head without a chain.
+    // The last one ends the table: the head of a chain of this name, without the chain.
     let (end, all) = all.split_last()?;
-    if !entries.is_done() || end.target()?.name != ERROR {
+    let end = end.target()?;
+    if !entries.is_done() || end.name != ERROR || head(&end)? != ERROR {
         return None;
     }
     let mut chains: Vec<Chain<'a>> = Vec::new();

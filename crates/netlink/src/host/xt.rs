@@ -42,11 +42,13 @@ impl Part {
 }
 
 /// A match in a table whose family is not told: told from its bytes, where they differ.
+#[allow(dead_code, reason = "for readers that do not know the family")]
 pub(super) fn matching(name: &str, revision: u8, info: &[u8], sets: &mut IpSets) -> Part {
     matching_of(None, name, revision, info, sets)
 }
 
 /// A target in a table whose family is not told.
+#[allow(dead_code, reason = "for readers that do not know the family")]
 pub(super) fn target(name: &str, revision: u8, info: &[u8]) -> Part {
     target_of(None, name, revision, info)
 }
@@ -102,7 +104,7 @@ pub(super) fn target_of(family: Option<Family>, name: &str, revision: u8, info: 
 
 /// Two texts with a space between, where both have something.
 pub(super) fn joined(left: &str, right: &str) -> String {
-    if right.is_empty() { left.to_owned() } else { format!("{left} {right}") }
+    [left, right].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// One field within ranges.
