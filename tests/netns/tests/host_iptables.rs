@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use notrack_core::host::{
     Act, Backend, CT_UNTRACKED, ChainKind, Field, HostHook, HostRule, HostRules, HostTable, HostVerdict,
-    Match, Members, Step, TableFamily,
+    Match, Members, NatTarget, NatTo, Step, TableFamily,
 };
-use notrack_core::net::Family;
+use notrack_core::net::{AddressRange, Family, PortRange};
 use notrack_lab::{Namespace, run_ok, run_ok_with_input};
 use notrack_netlink::host::{self, legacy_fingerprint};
 
@@ -233,11 +233,18 @@ fn chains_verdicts_and_acts() {
         assert_eq!(acts("mangle", "PREROUTING", "--save-mark"), [Act::SetCtMark]);
         assert_eq!(acts("mangle", "PREROUTING", "-j MARK"), [Act::SetMark]);
         assert_eq!(acts("mangle", "PREROUTING", "-j TPROXY"), [Act::Tproxy]);
-        assert_eq!(acts("nat", "PREROUTING", "8080"), [Act::Dnat("8080".to_owned())]);
+        assert_eq!(acts("nat", "PREROUTING", "8080"), [redirect(8080)]);
         assert_eq!(acts("nat", "POSTROUTING", "1000-2000"), [Act::Snat("1000-2000".to_owned())]);
         let to = if program == V4 { "10.0.0.1:80" } else { "[fd00::1]:80" };
-        assert_eq!(acts("nat", "PREROUTING", to), [Act::Dnat(to.to_owned())]);
+        let address: SocketAddr = to.parse().unwrap();
+        let target = NatTarget::Addresses(AddressRange::one(address.ip()));
+        let ports = Some(PortRange::one(80));
+        assert_eq!(acts("nat", "PREROUTING", to), [Act::Dnat(NatTo { target, ports })]);
     }
+}
+
+fn redirect(port: u16) -> Act {
+    Act::Dnat(NatTo { target: NatTarget::Own, ports: Some(PortRange::one(port)) })
 }
 
 /// Sends one datagram over `lo` from and to fixed ports.
@@ -323,7 +330,14 @@ fn passes(step: &Step, local: IpAddr) -> Option<bool> {
     if fields.iter().any(|field| matches!(field, Field::CtOther(_))) {
         return Some(false);
     }
-    let Members::Boxes(boxes) = of else { return None };
+    let boxes = match of {
+        Members::Boxes(boxes) => boxes,
+        Members::Masked { mask, values } => {
+            let value = value(fields.first()?, local)?;
+            return Some(values.contains(&(value & mask)) != *inverted);
+        }
+        Members::Set(_) | Members::Unknown => return None,
+    };
     let inside = |ranges: &Vec<(u128, u128)>| {
         let each = fields.iter().zip(ranges).map(|(field, (low, high))| match value(field, local) {
             Some(value) => Some((low..=high).contains(&&value)),

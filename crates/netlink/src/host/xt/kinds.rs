@@ -14,30 +14,13 @@ pub(super) fn masked(mark: u32, mask: u32) -> String {
 /// `struct xt_mark_mtinfo1`.
 pub(super) fn mark(info: &[u8]) -> Option<Part> {
     let (mark, mask, inverted) = (ne32(info, 0)?, ne32(info, 4)?, byte(info, 8)? != 0);
-    let step = Match { fields: vec![Field::Mark], inverted, of: marks(mark, mask) };
+    let of = match mask {
+        u32::MAX => Members::Boxes(vec![vec![(mark.into(), mark.into())]]),
+        mask => Members::Masked { mask: mask.into(), values: vec![mark.into()] },
+    };
+    let step = Match { fields: vec![Field::Mark], inverted, of };
     let text = format!("{}--mark {}", not(inverted), masked(mark, mask));
     Some(Part::new(vec![Step::Match(step)], text))
-}
-
-/// The marks of which a mask leaves a value.
-fn marks(mark: u32, mask: u32) -> Members {
-    /// Bits free to vary above the lowest that is fixed: each doubles the ranges.
-    const MOST_SCATTERED: u32 = 8;
-    if mark & !mask != 0 {
-        return Members::Boxes(Vec::new());
-    }
-    let low_free = mask.trailing_zeros();
-    let scattered: Vec<u32> = (low_free..32).filter(|bit| mask & 1 << bit == 0).collect();
-    if scattered.len() as u32 > MOST_SCATTERED {
-        return Members::Unknown;
-    }
-    let last = 1u32.checked_shl(low_free).map_or(u32::MAX, |size| size - 1);
-    let ranges = (0..1u32 << scattered.len()).map(|choice| {
-        let chosen = scattered.iter().enumerate().filter(|(place, _)| choice & 1 << place != 0);
-        let low = chosen.fold(mark, |mark, (_, bit)| mark | 1 << bit);
-        vec![(u128::from(low), u128::from(low | last))]
-    });
-    Members::Boxes(ranges.collect())
 }
 
 /// `struct xt_rateinfo`: how long a packet takes of the allowance, in 1/10,000 s, and how many may come at once.

@@ -1,6 +1,7 @@
 //! What a NAT target translates to.
 
-use notrack_core::net::Family;
+use notrack_core::host::{NatTarget, NatTo};
+use notrack_core::net::{AddressRange, Family, PortRange};
 
 use super::address::{Inet, prefix_len};
 use super::bytes::{array, be16, ne32};
@@ -51,6 +52,34 @@ impl NatRange {
             base_port: be16(info, 40).unwrap_or_default(),
             inet: Inet::of(family, &[low, high]),
         })
+    }
+
+    /// Where `DNAT` sends packets.
+    pub(super) fn destination(&self) -> NatTo {
+        let target = if self.flags & ADDRESSES == 0 { NatTarget::Kept } else { self.target() };
+        NatTo { target, ports: self.port_range() }
+    }
+
+    /// Where `REDIRECT` sends packets.
+    pub(super) fn redirection(&self) -> NatTo {
+        NatTo { target: NatTarget::Own, ports: self.port_range() }
+    }
+
+    /// The network that `NETMAP` puts in the place of another, as a destination.
+    pub(super) fn mapping(&self) -> NatTo {
+        NatTo { target: self.target(), ports: None }
+    }
+
+    fn target(&self) -> NatTarget {
+        let number = |bytes| self.inet.bytes(bytes).iter().fold(0, |sum, byte| sum << 8 | u128::from(*byte));
+        let family = if self.inet.bits() == 32 { Family::Ipv4 } else { Family::Ipv6 };
+        let (first, last) = (number(&self.low), number(&self.high));
+        NatTarget::Addresses(AddressRange { family, first, last: last.max(first) })
+    }
+
+    fn port_range(&self) -> Option<PortRange> {
+        let (low, high) = self.ports;
+        PortRange::new(low, high.max(low)).filter(|_| self.flags & PORTS != 0)
     }
 
     /// `10.0.0.1-10.0.0.4:80-90`, of which each part may be missing.

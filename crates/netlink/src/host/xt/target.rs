@@ -192,8 +192,11 @@ fn nat(family: Option<Family>, name: &str, info: &[u8]) -> Option<Part> {
     };
     let words = to.split_once(' ').map_or("any", |(_, value)| value).to_owned();
     let mut steps = Vec::new();
-    if matches!(name, "DNAT" | "REDIRECT" | "NETMAP") {
-        steps.push(Step::Act(Act::Dnat(words.clone())));
+    match name {
+        "DNAT" => steps.push(Step::Act(Act::Dnat(range.destination()))),
+        "REDIRECT" => steps.push(Step::Act(Act::Dnat(range.redirection()))),
+        "NETMAP" => steps.push(Step::Act(Act::Dnat(range.mapping()))),
+        _ => {}
     }
     if matches!(name, "SNAT" | "MASQUERADE" | "NETMAP") {
         steps.push(Step::Act(Act::Snat(words)));
