@@ -382,7 +382,7 @@ fn judge(namespace: &Namespace, program: &str, rules: &[&str]) {
 fn an_untracked_packet_meets_what_is_read() {
     for (program, here, elsewhere) in [(V4, "127.0.0.1", "192.0.2.1"), (V6, "::1", "2001:db8::1")] {
         let namespace = Namespace::new("judge").unwrap();
-        let with = |rule: &str| rule.replace("HERE", here).replace("ELSEWHERE", elsewhere);
+        let with = |rule: &str| rule.replace("ELSEWHERE", elsewhere).replace("HERE", here);
         let rules = [
             "-m conntrack --ctstate UNTRACKED",
             "-m conntrack ! --ctstate UNTRACKED",
@@ -425,7 +425,10 @@ fn an_untracked_packet_meets_what_is_read() {
             "! -s HERE",
             "-m iprange --src-range HERE-HERE ! --dst-range ELSEWHERE-ELSEWHERE",
             "-m addrtype --dst-type LOCAL ! --src-type UNICAST",
-            "-m addrtype ! --dst-type LOCAL,BROADCAST",
+            "-m addrtype --src-type UNICAST",
+            "-m addrtype --src-type UNICAST,LOCAL",
+            "-m addrtype ! --dst-type MULTICAST",
+            "-m addrtype ! --dst-type LOCAL,MULTICAST",
         ]
         .map(with);
         judge(&namespace, program, &rules.each_ref().map(String::as_str));

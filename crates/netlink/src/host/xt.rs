@@ -75,7 +75,7 @@ pub(super) fn matching_of(
         "connmark" => conntrack::connmark(info),
         "connbytes" => conntrack::connbytes(),
         "connlimit" => Some(Part::new(vec![Step::CountConnections], String::new())),
-        "addrtype" => address::kind(revision, info),
+        "addrtype" => address::kind(family, revision, info),
         "iprange" => address::range(family, info),
         "set" => ipset::matching(revision, info, sets),
         "mark" => kinds::mark(info),

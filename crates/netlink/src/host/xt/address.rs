@@ -116,7 +116,7 @@ pub(super) fn range(family: Option<Family>, info: &[u8]) -> Option<Part> {
 }
 
 /// `struct xt_addrtype_info`, and `xt_addrtype_info_v1`: a bit for each `RTN_*`.
-pub(super) fn kind(revision: u8, info: &[u8]) -> Option<Part> {
+pub(super) fn kind(family: Option<Family>, revision: u8, info: &[u8]) -> Option<Part> {
     const NAMES: [&str; 12] = [
         "UNSPEC",
         "UNICAST",
@@ -148,16 +148,50 @@ pub(super) fn kind(revision: u8, info: &[u8]) -> Option<Part> {
         if kinds != 0 {
             let shown = names(kinds.into(), (0..).map(|bit| 1 << bit).zip(NAMES));
             options.may_not(inverted, format_args!("{option} {shown}"));
-            let kinds = (0..16u128).filter(|kind| kinds & 1 << kind != 0).map(|kind| (kind, kind));
-            steps.push(match limited_in || limited_out {
-                true => unknown(field),
-                false => within(field, inverted, kinds),
-            });
+            let ranges = kinds_of(family, kinds).filter(|_| !limited_in && !limited_out);
+            steps.push(ranges.map_or_else(
+                || unknown(field.clone()),
+                |ranges| within(field.clone(), inverted, ranges.into_iter().map(|kind| (kind, kind))),
+            ));
         }
     }
     options.when(limited_in, "--limit-iface-in");
     options.when(limited_out, "--limit-iface-out");
     Some(Part::new(steps, options.text()))
+}
+
+/// The `RTN_*` that a mask of them means. `None` where that depends on a family that is not told.
+fn kinds_of(family: Option<Family>, mask: u16) -> Option<Vec<u128>> {
+    const UNSPEC: u16 = 1;
+    const UNICAST: u16 = 1 << 1;
+    const LOCAL: u16 = 1 << 2;
+    const ANYCAST: u16 = 1 << 4;
+    const MULTICAST: u16 = 1 << 5;
+    const BLACKHOLE: u16 = 1 << 6;
+    const UNREACHABLE: u16 = 1 << 7;
+    const PROHIBIT: u16 = 1 << 8;
+    // IPv4 has one type for an address, which must be among those named. IPv6 demands one after the other, and a
+    // local address is unicast too (`match_type6`).
+    let v6 = |kind: u16| {
+        let routed = mask & (LOCAL | ANYCAST | UNREACHABLE);
+        let is = if kind & (BLACKHOLE | PROHIBIT) != 0 { UNREACHABLE } else { kind };
+        (mask & MULTICAST == 0 || kind == MULTICAST)
+            && (mask & UNICAST == 0 || kind & (MULTICAST | UNSPEC) == 0)
+            && (mask & UNSPEC == 0 || kind == UNSPEC)
+            && (routed == 0 || routed & is != 0)
+    };
+    let holds = |kind: u16| match family {
+        Some(Family::Ipv4) => Some(mask & kind != 0),
+        Some(Family::Ipv6) => Some(v6(kind)),
+        None => (v6(kind) == (mask & kind != 0)).then(|| v6(kind)),
+    };
+    let mut kinds = Vec::new();
+    for kind in 0..12 {
+        if holds(1 << kind)? {
+            kinds.push(kind);
+        }
+    }
+    Some(kinds)
 }
 
 /// A step that compares an address with a prefix.

@@ -94,10 +94,11 @@ pub(super) fn udp(info: &[u8]) -> Option<Part> {
     Some(Part::new(steps, options.text()))
 }
 
-/// `struct xt_sctp_info`: destination ports first, each part only where its flag is set.
+/// `struct xt_sctp_info`: destination ports first, each part only where its flag is set. The bitmap of chunks between
+/// has 64 words, of which 8 are used.
 pub(super) fn sctp(info: &[u8]) -> Option<Part> {
     const CHUNKS: u32 = 4;
-    let (flags, inverted) = (ne32(info, 60)?, ne32(info, 64)?);
+    let (flags, inverted) = (ne32(info, 284)?, ne32(info, 288)?);
     let mut part = flagged(info, flags, inverted)?;
     if flags & CHUNKS != 0 {
         part.steps.push(Step::Opaque("sctp chunk".to_owned()));
