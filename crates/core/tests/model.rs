@@ -18,16 +18,18 @@ proptest! {
     fn the_table_judges_as_the_model(
         policies in support::policies(),
         kept in support::kept(),
-        packets in prop::collection::vec(support::packet(), 40),
+        facts in support::any_facts(),
+        packets in prop::collection::vec(support::packet_and_aim(), 40),
     ) {
         let rule_set = support::rule_set_keeping(&policies, &kept);
-        let facts = support::facts();
+        let packets: Vec<_> = packets.iter().map(|packet| support::aimed(packet, &policies)).collect();
         let rendered = render(&rule_set, &facts, None).unwrap();
         for packet in &packets {
             for hook in [Hook::Prerouting, Hook::Output] {
                 let wanted = judge(&rule_set, &facts, hook, packet);
                 let outcome = evaluate(&rendered.table, hook, packet);
                 let context = || format!("{hook:?} {packet:?}\n{}", rendered.table);
+                prop_assert!(!outcome.dropped, "{}", context());
                 match wanted {
                     Judgement::Tracked => prop_assert!(!outcome.untracked, "{}", context()),
                     Judgement::Bypassed(owner) => {

@@ -4,14 +4,15 @@
 #[path = "../../../crates/core/tests/support/mod.rs"]
 mod support;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use notrack_core::compile::RuleSet;
 use notrack_core::diff::CounterValue;
 use notrack_core::model::judge;
 use notrack_core::nf::Hook;
 use notrack_core::packet::{Judgement, Packet, Tuple};
-use notrack_core::policy::Mode;
+use notrack_core::policy::{Action, Mode, Role};
 use notrack_core::rules::counter_name;
 use notrack_lab::{Namespace, RAW_MARK, ip_packet};
 use notrack_netlink::nft::Nft;
@@ -48,7 +49,9 @@ fn bytes(packet: &Packet) -> Vec<u8> {
 fn possible(hook: Hook, packet: &Packet) -> bool {
     let own = |address: std::net::IpAddr| support::OWN.contains(&address.to_string().as_str());
     let loopback = packet.tuple.source.is_loopback() || packet.tuple.destination.is_loopback();
-    packet.interface == "nt0" && !loopback && (hook == Hook::Prerouting || !own(packet.tuple.destination))
+    // What the node sends goes where its only default route says.
+    let device = packet.interface == "nt0" || packet.interface == "eth9" && hook == Hook::Prerouting;
+    device && !loopback && (hook == Hook::Prerouting || !own(packet.tuple.destination))
 }
 
 /// Keeps the kernel's own packets from our hooks: its answer to one packet (a reset, an ICMP error, which may be for
@@ -68,22 +71,45 @@ fn grown(before: &BTreeMap<String, CounterValue>, after: &BTreeMap<String, Count
     after.keys().filter(|name| count(after, name) > count(before, name)).cloned().collect()
 }
 
+/// What a packet is an example of; a policy's roles only where it has just one.
+fn kinds(rule_set: &RuleSet, packet: &Packet, owner: Option<&String>) -> Vec<String> {
+    let Some(owner) = owner else { return vec!["tracked".to_owned()] };
+    let mut kinds = vec!["bypassed".to_owned(), format!("bypassed {}", packet.interface)];
+    if packet.embedded.is_some() {
+        kinds.push("bypassed ICMP error".to_owned());
+    } else if packet.tuple.proto == 6 {
+        kinds.push("bypassed TCP".to_owned());
+    }
+    let policy = rule_set.policies().iter().find(|policy| counter_name(&policy.name) == *owner);
+    let bypasses = policy.into_iter().flat_map(|policy| &policy.flows);
+    let mut roles: Vec<Role> =
+        bypasses.filter(|flow| flow.action == Action::NoTrack).map(|flow| flow.role).collect();
+    roles.dedup();
+    if let [role] = roles[..] {
+        kinds.push(format!("bypassed {role:?}"));
+    }
+    kinds
+}
+
 #[test]
 fn the_kernel_judges_as_the_model() {
     let host = Namespace::new("model").unwrap();
     track(&host).unwrap();
     silence(&host);
     let tun = host.tun("nt0", &["10.0.0.1/32", "fd00::1/128"]).unwrap();
+    let other = host.tun("eth9", &[]).unwrap();
     host.ip("route add default dev nt0").unwrap();
     host.ip("-6 route add default dev nt0").unwrap();
     let raw = host.raw_socket().unwrap();
     let nft = RefCell::new(host.enter(Nft::open).unwrap().unwrap());
-    let facts = support::facts();
-    let seen = [Cell::new(0usize), Cell::new(0)];
+    // What was judged, and how often: a run in which one of them never came would prove nothing.
+    let seen: RefCell<BTreeMap<String, usize>> = RefCell::default();
     let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
-    let cases = (support::policies(), support::kept(), prop::collection::vec(support::packet(), 60));
+    let packets = prop::collection::vec(support::packet_and_aim(), 60);
+    let cases = (support::policies(), support::kept(), support::any_facts(), packets);
     TestRunner::new(config)
-        .run(&cases, |(policies, kept, packets)| {
+        .run(&cases, |(policies, kept, facts, packets)| {
+            let packets: Vec<_> = packets.iter().map(|packet| support::aimed(packet, &policies)).collect();
             let rule_set = support::rule_set_keeping(&policies, &kept);
             let table = program(&host, &mut nft.borrow_mut(), &rule_set, &facts)
                 .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
@@ -94,6 +120,7 @@ fn the_kernel_judges_as_the_model() {
                     }
                     let before = nft.borrow_mut().counters().unwrap();
                     match hook {
+                        Hook::Prerouting if packet.interface == "eth9" => other.send(&bytes(packet)),
                         Hook::Prerouting => tun.send(&bytes(packet)),
                         _ => raw.send(&bytes(packet)),
                     }
@@ -112,8 +139,9 @@ fn the_kernel_judges_as_the_model() {
                         Judgement::Tracked => Vec::new(),
                         Judgement::Bypassed(policy) => vec![counter_name(&policy)],
                     };
-                    let count = &seen[usize::from(!wanted.is_empty())];
-                    count.set(count.get() + 1);
+                    for kind in kinds(&rule_set, packet, wanted.first()) {
+                        *seen.borrow_mut().entry(kind).or_default() += 1;
+                    }
                     let wanted: Vec<&String> = wanted.iter().collect();
                     prop_assert_eq!(enforced, wanted, "{:?} {:?}\n{}", hook, packet, table);
                 }
@@ -121,6 +149,19 @@ fn the_kernel_judges_as_the_model() {
             Ok(())
         })
         .unwrap();
-    // A run in which one answer never came would prove nothing.
-    assert!(seen.iter().all(|count| count.get() > 50), "tracked and bypassed packets: {seen:?}");
+    let seen = seen.into_inner();
+    for (kind, least) in [
+        ("tracked", 50),
+        ("bypassed", 50),
+        ("bypassed nt0", 20),
+        ("bypassed eth9", 3),
+        ("bypassed ICMP error", 1),
+        ("bypassed TCP", 5),
+        ("bypassed Server", 5),
+        ("bypassed Client", 1),
+        ("bypassed Peer", 1),
+        ("bypassed Forward", 1),
+    ] {
+        assert!(seen.get(kind).is_some_and(|count| *count >= least), "{kind}: {seen:?}");
+    }
 }

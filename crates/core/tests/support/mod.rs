@@ -41,6 +41,39 @@ pub fn facts() -> NodeFacts {
     }
 }
 
+/// Facts of any node that has some of [`OWN`].
+pub fn any_facts() -> impl Strategy<Value = NodeFacts> {
+    let addresses = prop_oneof![
+        3 => Just(OWN.to_vec()),
+        1 => prop::sample::subsequence(OWN.to_vec(), 0..=OWN.len()),
+    ];
+    let ephemeral = prop::sample::select(vec![
+        vec![(32768, 60999)],
+        vec![(32768, 60999)],
+        vec![],
+        vec![(1024, 65535)],
+        vec![(80, 80), (40000, 61001)],
+    ]);
+    let side = prop::sample::select(vec![ProtectedSide::Local, ProtectedSide::Remote, ProtectedSide::Both]);
+    let one = (proto(), port_range(), side).prop_map(|(protocol, ports, side)| ProtectedPort {
+        protocol,
+        ports,
+        side,
+        reason: "needed".to_owned(),
+    });
+    let protected = prop_oneof![
+        2 => Just(facts().protected),
+        1 => prop::collection::vec(one, 0..3),
+    ];
+    (addresses, ephemeral, protected, kept()).prop_map(|(addresses, ephemeral, protected, kept)| NodeFacts {
+        addresses: addresses.into_iter().map(address).collect(),
+        ephemeral: ephemeral.into_iter().map(|(a, b)| PortRange::new(a, b).unwrap()).collect(),
+        protected,
+        kept,
+        ..facts()
+    })
+}
+
 fn protected(port: u16, side: ProtectedSide, reason: &str) -> ProtectedPort {
     ProtectedPort { protocol: Proto::Tcp, ports: PortRange::one(port), side, reason: reason.to_owned() }
 }
@@ -207,17 +240,20 @@ fn tuple(v4: bool) -> impl Strategy<Value = Tuple> {
 
 /// A packet; one in four is an ICMP error about another.
 pub fn packet() -> impl Strategy<Value = Packet> {
-    let interface = prop::sample::select(vec!["nt0", "nt0", "nt0", "lo"]);
+    let interface = prop::sample::select(vec!["nt0", "nt0", "eth9", "lo"]);
     let flags = prop::sample::select(FLAGS.as_slice());
     any::<bool>().prop_flat_map(move |v4| {
-        let icmp = prop::option::weighted(0.25, (tuple(v4), 0u8..14));
+        let icmp = prop::option::weighted(
+            0.25,
+            (tuple(v4), prop_oneof![prop::sample::select(vec![1u8, 2, 3, 4, 11, 12]), 0u8..14]),
+        );
         (tuple(v4), flags.clone(), interface.clone(), icmp).prop_map(
             move |(tuple, flags, interface, icmp)| {
                 // Only what this node sends to itself passes the loopback device.
                 let own = |address: IpAddr| OWN.contains(&address.to_string().as_str());
                 let itself = |tuple: &Tuple| own(tuple.source) && own(tuple.destination);
                 let loopback = itself(&tuple) && icmp.as_ref().is_none_or(|(embedded, _)| itself(embedded));
-                let interface = if loopback { interface } else { "nt0" }.to_owned();
+                let interface = if loopback || interface != "lo" { interface } else { "nt0" }.to_owned();
                 match icmp {
                     None => Packet {
                         tcp_flags: if tuple.proto == 6 { flags } else { 0 },
@@ -242,4 +278,78 @@ pub fn packet() -> impl Strategy<Value = Packet> {
             },
         )
     })
+}
+
+/// How a packet is turned into one that a policy's flow names, most of the time.
+#[derive(Clone, Debug)]
+pub struct Aim {
+    choices: [prop::sample::Index; 6],
+    to_server: bool,
+    serves: bool,
+}
+
+/// A packet, and perhaps what to aim at: random packets alone meet few policies.
+pub fn packet_and_aim() -> impl Strategy<Value = (Packet, Option<Aim>)> {
+    let aim = (any::<[prop::sample::Index; 6]>(), any::<bool>(), any::<bool>())
+        .prop_map(|(choices, to_server, serves)| Aim { choices, to_server, serves });
+    (packet(), prop::option::weighted(0.6, aim))
+}
+
+/// Aims a packet at a flow of the policies.
+pub fn aimed((packet, aim): &(Packet, Option<Aim>), policies: &[ValidatedPolicy]) -> Packet {
+    let Some(Aim { choices, to_server, serves }) = aim else { return packet.clone() };
+    let [of_flow, of_ports, of_port, of_own, of_other, of_client_port] = choices;
+    let flows: Vec<&ValidatedFlow> = policies.iter().flat_map(|policy| &policy.flows).collect();
+    let flow = of_flow.get(&flows);
+    let (proto, range) = of_ports.get(&flow.ports);
+    let port = range.first() + of_port.index(range.len() as usize) as u16;
+    let v4 = packet.tuple.source.is_ipv4();
+    let pick = |names: &[&str], within: &Option<Vec<AddressRange>>, choice: &prop::sample::Index| {
+        let named =
+            |at: &IpAddr| within.as_ref().is_none_or(|all| all.iter().any(|range| range.contains(*at)));
+        let all = names.iter().map(|text| address(text));
+        // Loopback addresses are on no wire.
+        let all: Vec<IpAddr> =
+            all.filter(|at| at.is_ipv4() == v4 && !at.is_loopback() && named(at)).collect();
+        (!all.is_empty()).then(|| *choice.get(&all))
+    };
+    let serves = *serves || flow.role == Role::Server;
+    let (server, client) = match flow.role {
+        Role::Server | Role::Peer if serves => {
+            (pick(&OWN, &flow.server_addresses, of_own), pick(&OTHERS, &flow.peers, of_other))
+        }
+        Role::Forward => {
+            (pick(&OTHERS, &flow.server_addresses, of_own), pick(&OTHERS, &flow.peers, of_other))
+        }
+        _ => (pick(&OTHERS, &flow.peers, of_other), pick(&OWN, &flow.server_addresses, of_own)),
+    };
+    let (Some(server), Some(client)) = (server, client) else { return packet.clone() };
+    // A Client's own port is ephemeral as a rule.
+    let client_ports = if flow.role == Role::Client { &[40000, 32768, 61001][..] } else { &PORTS };
+    let client_port = *of_client_port.get(client_ports);
+    let to = Tuple {
+        source: client,
+        destination: server,
+        proto: proto.number(),
+        source_port: client_port,
+        destination_port: port,
+    };
+    let tuple = if *to_server {
+        to
+    } else {
+        Tuple { source: server, destination: client, source_port: port, destination_port: client_port, ..to }
+    };
+    let interface = if packet.interface == "lo" { "nt0" } else { &packet.interface }.to_owned();
+    match packet.embedded {
+        // Its outer addresses stay: nobody looks at them.
+        Some(_) => Packet { embedded: Some(tuple), interface, ..packet.clone() },
+        None => {
+            let tcp_flags = match (tuple.proto, packet.tcp_flags) {
+                (6, 0) => 0x10,
+                (6, flags) => flags,
+                _ => 0,
+            };
+            Packet { tuple, tcp_flags, interface, ..packet.clone() }
+        }
+    }
 }
