@@ -1,6 +1,19 @@
 //! The rules of other programs, read from nf_tables and from the old iptables into [`HostRules`].
 
+mod act;
+mod backend;
+mod compare;
+mod expression;
+mod interfaces;
 mod legacy;
+mod load;
+mod names;
+mod nat;
+mod nft;
+mod register;
+mod set;
+mod text;
+mod verdict;
 mod xt;
 
 use notrack_core::host::HostRules;
@@ -14,7 +27,7 @@ pub use legacy::fingerprint as legacy_fingerprint;
 /// # Errors
 /// When the kernel refuses to show nf_tables (CAP_NET_ADMIN).
 pub fn read() -> Result<HostRules, NetlinkError> {
-    let mut rules = HostRules::default();
-    legacy::read(&mut rules.tables, &mut rules.incomplete);
-    Ok(rules)
+    let nft::Ruleset { mut tables, mut incomplete } = nft::read()?;
+    legacy::read(&mut tables, &mut incomplete);
+    Ok(HostRules { tables, incomplete })
 }

@@ -102,15 +102,15 @@ fn dump(
     Ok(socket.request(READ, (uapi::kind(kind), flags::DUMP, uapi::NFPROTO_INET), fill, each)?)
 }
 
-fn text<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<Option<&'a str>, AttrError> {
+pub(crate) fn text<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<Option<&'a str>, AttrError> {
     attrs.find(kind)?.map(|attr| attr.text()).transpose()
 }
 
-fn number(attrs: &Attrs<'_>, kind: u16) -> Result<Option<u32>, AttrError> {
+pub(crate) fn number(attrs: &Attrs<'_>, kind: u16) -> Result<Option<u32>, AttrError> {
     attrs.find(kind)?.map(|attr| attr.be32()).transpose()
 }
 
-fn inner<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<Attrs<'a>, AttrError> {
+pub(crate) fn inner<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<Attrs<'a>, AttrError> {
     Ok(attrs.find(kind)?.map_or(Attrs::new(&[]), |attr| attr.nested()))
 }
 
@@ -268,7 +268,7 @@ fn limit(data: &Attrs<'_>) -> Result<Option<Expr>, AttrError> {
     Ok(rate.filter(|_| ours).map(|per_second| Expr::RateOver { per_second }))
 }
 
-fn value(attrs: &Attrs<'_>, kind: u16) -> Result<Option<Vec<u8>>, AttrError> {
+pub(crate) fn value(attrs: &Attrs<'_>, kind: u16) -> Result<Option<Vec<u8>>, AttrError> {
     let value = inner(attrs, kind)?.find(uapi::NFTA_DATA_VALUE)?;
     Ok(value.map(|attr: Attr<'_>| attr.payload.to_vec()))
 }

@@ -5,10 +5,11 @@ mod encode;
 mod expression;
 pub mod fake;
 mod message;
-mod uapi;
+pub(crate) mod uapi;
 
 use std::collections::BTreeMap;
 
+pub(crate) use decode::{inner, number, text, value};
 use notrack_core::diff::{CounterValue, Observed, Op, Transaction};
 use thiserror::Error;
 
@@ -61,7 +62,7 @@ pub trait Netfilter {
 }
 
 /// How often a ruleset that changes while it is read is read again.
-const MOST_READS: u32 = 8;
+pub(crate) const MOST_READS: u32 = 8;
 /// How often a commit is tried again that another program's commit overtook.
 const MOST_COMMITS: u32 = 64;
 
@@ -100,20 +101,7 @@ impl Nft {
 
     /// The generation of the ruleset: it grows by one with every commit of anybody in this namespace.
     pub fn generation(&mut self) -> Result<u32, NftError> {
-        let mut generation = 0;
-        let kind = uapi::kind(uapi::NFT_MSG_GETGEN);
-        self.socket.request(
-            "read the generation of nf_tables",
-            (kind, 0, 0),
-            |_| {},
-            |message| {
-                if let Some(attr) = message.attrs()?.find(uapi::NFTA_GEN_ID)? {
-                    generation = attr.be32()?;
-                }
-                Ok(())
-            },
-        )?;
-        Ok(generation)
+        Ok(generation(&mut self.socket)?)
     }
 
     /// The named counters of our table.
@@ -226,6 +214,23 @@ impl Netfilter for Nft {
         }
         Err(NetlinkError::Restart { what: "change nf_tables" }.into())
     }
+}
+
+/// The generation of the ruleset of the socket's namespace.
+pub(crate) fn generation(socket: &mut Socket) -> Result<u32, NetlinkError> {
+    let mut generation = 0;
+    socket.request(
+        "read the generation of nf_tables",
+        (uapi::kind(uapi::NFT_MSG_GETGEN), 0, 0),
+        |_| {},
+        |message| {
+            if let Some(attr) = message.attrs()?.find(uapi::NFTA_GEN_ID)? {
+                generation = attr.be32()?;
+            }
+            Ok(())
+        },
+    )?;
+    Ok(generation)
 }
 
 /// The bytes of one message behind its headers, as [`Buffer`] writes them.
