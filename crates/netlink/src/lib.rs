@@ -1,4 +1,5 @@
 //! netlink
+pub mod adapters;
 pub mod attr;
 pub mod conntrack;
 pub mod host;

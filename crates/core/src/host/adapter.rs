@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::region::{flags, interfaces as interfaces_of, is_opening};
 use super::{
-    Backend, CT_UNTRACKED, Field, HostRule, HostVerdict, Match, Members, OWN_COMMENT, Step, TableId,
+    Backend, CT_UNTRACKED, Field, HostRule, HostVerdict, Match, Members, OWN_COMMENT, Step, TableFamily, TableId,
 };
 use crate::compile::hex;
 use crate::net::{AddressRange, PortRange, Proto};
@@ -116,10 +116,18 @@ impl Adapter {
     }
 
     fn iptables_command(&self) -> String {
-        // Displays as the tool's name and the table's.
-        let shown = self.table.to_string();
-        let (tool, table) = shown.split_once(' ').unwrap_or((&shown, "filter"));
-        format!("{tool} -t {table} -I {} {}", self.chain, self.packets.iptables())
+        let TableId { backend, family, name } = &self.table;
+        let tool = if *family == TableFamily::Ip6 { "ip6tables" } else { "iptables" };
+        // By its full name: which of the two plain iptables is, differs from host to host.
+        let back_end = if *backend == Backend::IptablesNft { "nft" } else { "legacy" };
+        let chain = &self.chain;
+        let place = match (backend, self.before) {
+            (_, None) => format!("-A {chain}"),
+            (Backend::IptablesLegacy, Some(number)) => format!("-I {chain} {number}"),
+            // iptables knows no handles: the chain's first rule is the nearest place that it has a name for.
+            (_, Some(_)) => format!("-I {chain}"),
+        };
+        format!("{tool}-{back_end} -t {name} {place} {}", self.packets.iptables())
     }
 }
 
