@@ -29,6 +29,8 @@ lacks ipset command -v ipset
 lacks conntrack command -v conntrack
 lacks ethtool command -v ethtool
 lacks tcpdump command -v tcpdump
+lacks firewalld command -v firewalld
+lacks dbus-daemon command -v dbus-daemon
 lacks jq command -v jq
 lacks curl command -v curl
 lacks binutils command -v strip
@@ -83,6 +85,7 @@ fi
 
 for package in $missing; do
     case $package in
+    firewalld) service=firewalld ;;
     nginx-light) service=nginx ;;
     unbound) service=unbound ;;
     openssh-server) service=ssh ;;

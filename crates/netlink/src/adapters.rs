@@ -53,7 +53,7 @@ pub enum AdapterError {
         /// The chain.
         chain: String,
         /// Why.
-        source: NetlinkError,
+        source: Box<NetlinkError>,
     },
     /// Another process owns the table (table flag `owner`): nobody else may change it.
     #[error(

@@ -11,8 +11,10 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("binutils", &["strip"]),
     ("conntrack", &["conntrack"]),
     ("curl", &["curl"]),
+    ("dbus-daemon", &["dbus-daemon"]),
     ("dnsperf", &["dnsperf"]),
     ("ethtool", &["ethtool"]),
+    ("firewalld", &["firewalld", "firewall-cmd"]),
     ("iproute2", &["ip", "ss", "tc"]),
     ("ipset", &["ipset"]),
     (

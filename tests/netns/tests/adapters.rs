@@ -117,6 +117,7 @@ impl Kind {
             return 1 + of_chain.position(|line| line.contains(text)).unwrap() as u64;
         }
         let TableId { family, name, .. } = self.table();
+        // iptables-nft's rules have handles in nft's listing alone.
         let text = if text == "--ctstate NEW" { "ct state new" } else { text };
         let mut list = node.command("nft");
         list.args(["-a", "list", "chain", family.nft_name(), &name, chain]);
@@ -193,6 +194,33 @@ fn bypass(node: &Namespace) {
     node.nft(&format!("table inet naive {{\n{}{}}}\n", chain("prerouting"), chain("output"))).unwrap();
 }
 
+/// The rules of [`Kind::load`] that the test looks at, as their tool lists them.
+struct Texts {
+    new: &'static str,
+    established: &'static str,
+    end: &'static str,
+    user: &'static str,
+}
+
+impl Kind {
+    fn texts(self) -> Texts {
+        match self.backend {
+            Backend::Nft => Texts {
+                new: "ct state new",
+                established: "ct state established,related",
+                end: "comment \"end\"",
+                user: "dport 80 accept",
+            },
+            Backend::IptablesNft | Backend::IptablesLegacy => Texts {
+                new: "--ctstate NEW",
+                established: "--ctstate RELATED,ESTABLISHED",
+                end: "--comment end",
+                user: "dport 80",
+            },
+        }
+    }
+}
+
 fn mends_and_leaves_no_trace(kind: Kind) {
     let Pair { client, node } = Pair::new().unwrap();
     let (to, stranger) = match kind.family {
@@ -200,71 +228,61 @@ fn mends_and_leaves_no_trace(kind: Kind) {
         Family::Ipv6 => (Pair::NODE6, Pair::STRANGER6),
     };
     let socket = |port| SocketAddr::new(to, port);
+    let talk = || traffic::tcp(&client, &node, &socket(80).to_string());
     kind.load(&node);
-    traffic::tcp(&client, &node, &socket(80).to_string()).unwrap();
+    talk().unwrap();
     bypass(&node);
-    assert!(traffic::tcp(&client, &node, &socket(80).to_string()).is_err(), "untracked passed {kind:?}");
+    assert!(talk().is_err(), "untracked passed {kind:?}");
 
     let before = kind.rules(&node);
-    let new = if kind.backend == Backend::Nft { "ct state new" } else { "--ctstate NEW" };
-    let end = if kind.backend == Backend::Nft { "comment \"end\"" } else { "--comment end" };
-    let counted = |text| kind.count(&node, text);
-    let established =
-        if kind.backend == Backend::Nft { "established,related" } else { "RELATED,ESTABLISHED" };
-    let (connections, answers) = (counted(new), counted(established));
-    assert!(connections == 1 && answers > 0 && counted(end) > 0, "{}", kind.listing(&node));
+    let Texts { new, established, end, user } = kind.texts();
+    let counted = |text: &str| kind.count(&node, text);
+    let (connections, answers, rest) = (counted(new), counted(established), counted(end));
+    assert!(connections == 1 && answers > 0 && rest > 0, "{}", kind.listing(&node));
 
-    let place = kind.handle(&node, &kind.chain("input"), "--ctstate NEW".trim_start_matches(' '));
-    let web = kind.adapter("input", Some(place), kind.server(80));
-    let user = Adapter {
-        chain: if kind.backend == Backend::Nft { "user".into() } else { "USER".into() },
-        before: Some(kind.handle(&node, if kind.backend == Backend::Nft { "user" } else { "USER" }, "80")),
-        ..web.clone()
-    };
-    let last = kind.adapter("forward", None, kind.server(80));
-    let all = [web.clone(), user, last];
+    let place = |chain: &str, text| Some(kind.handle(&node, &kind.chain(chain), text));
+    let web = kind.adapter("input", place("input", new), kind.server(80));
+    let all = [
+        web.clone(),
+        kind.adapter("user", place("user", user), kind.server(80)),
+        kind.adapter("forward", None, kind.server(80)),
+    ];
     apply(&node, &all, &BTreeSet::new()).unwrap();
 
     let found = present(&node);
-    let comments = |rules: &BTreeSet<Present>| -> BTreeSet<(TableId, String, String)> {
-        rules.iter().cloned().map(|rule| (rule.table, rule.chain, rule.comment)).collect()
-    };
     let wanted = all.iter().map(|adapter| (adapter.table.clone(), adapter.chain.clone(), adapter.comment()));
-    assert_eq!(comments(&found), wanted.collect());
+    let named = found.iter().cloned().map(|rule| (rule.table, rule.chain, rule.comment));
+    assert_eq!(named.collect::<BTreeSet<_>>(), wanted.collect());
     assert_eq!(counted(new), connections, "the host's counters go on");
-    assert!(counted(established) >= answers && counted(end) > 0);
+    assert!(counted(established) >= answers && counted(end) >= rest);
     let listed = kind.rules(&node);
-    let others: String = listed
-        .lines()
-        .filter(|line| !line.contains("notrack-dev:"))
-        .map(|line| line.to_owned() + "\n")
-        .collect();
-    assert_eq!(others, before, "the host's rules stay");
-    let lines: Vec<&str> = listed.lines().collect();
-    let ours = lines.iter().position(|line| line.contains(&web.comment())).unwrap();
-    assert!(lines[ours + 1].contains(new), "before its place: {listed}");
+    let (ours, others): (Vec<&str>, Vec<&str>) =
+        listed.lines().partition(|line| line.contains("notrack-dev:"));
+    assert_eq!(ours.len(), all.len());
+    assert_eq!(others, before.lines().collect::<Vec<_>>(), "the host's rules stay");
+    let mut from_ours = listed.lines().skip_while(|line| !line.contains(&web.comment()));
+    assert!(from_ours.nth(1).unwrap().contains(new), "before its place: {listed}");
 
     apply(&node, &all, &BTreeSet::new()).unwrap();
     assert_eq!(present(&node), found, "added twice");
     assert_eq!(kind.rules(&node), listed);
 
-    traffic::tcp(&client, &node, &socket(80).to_string()).unwrap();
+    talk().unwrap();
+    assert!(counted(&web.comment()) > 2, "our own rule counts");
     let dropped = |what: &str, send: &dyn Fn()| {
         let before = counted(end);
         send();
         wait_until(what, PATIENCE, || counted(end) > before).unwrap();
     };
     let knock = |from: &Namespace, port: u16| {
-        let refused = from.enter(|| TcpStream::connect_timeout(&socket(port), Duration::from_millis(50)));
-        assert!(refused.unwrap().is_err());
+        let timeout = Duration::from_millis(50);
+        assert!(from.enter(|| TcpStream::connect_timeout(&socket(port), timeout)).unwrap().is_err());
     };
+    let forged = Flow::parse(&SocketAddr::new(stranger, 40000).to_string(), &socket(80).to_string()).unwrap();
+    let raw = client.raw_socket().unwrap();
     dropped("a packet to another port", &|| knock(&client, 81));
     dropped("a packet of another interface", &|| knock(&node, 80));
-    let forged = Flow::parse(&SocketAddr::new(stranger, 40000).to_string(), &socket(80).to_string()).unwrap();
-    dropped("a packet of another source", &|| {
-        client.raw_socket().unwrap().send(&forged.tcp(tcp::SYN)).unwrap()
-    });
-    assert!(kind.count(&node, &web.comment()) > 2, "our own rule counts");
+    dropped("a packet of another source", &|| raw.send(&forged.tcp(tcp::SYN)).unwrap());
 
     apply(&node, &[], &found).unwrap();
     assert_eq!(kind.rules(&node), before, "removed");

@@ -112,7 +112,7 @@ impl Adapter {
             }
             None => format!("add rule {} {name} {}", family.nft_name(), self.chain),
         };
-        format!("nft '{place} {}'", self.packets.nft())
+        format!("nft '{place} {}'", self.packets.nft(*family))
     }
 
     fn iptables_command(&self) -> String {
@@ -132,7 +132,7 @@ impl Adapter {
 }
 
 impl Untracked {
-    fn nft(&self) -> String {
+    fn nft(&self, table: TableFamily) -> String {
         let Untracked { proto, sources, source_ports, destinations, destination_ports, .. } = self;
         let mut text = String::new();
         let family = if sources.family == crate::net::Family::Ipv4 { "ip" } else { "ip6" };
@@ -147,7 +147,8 @@ impl Untracked {
                 let _ = write!(text, "{family} {word} {range} ");
             }
         }
-        if sources.is_all() && destinations.is_all() {
+        // nft refuses it where the table has one family alone.
+        if table == TableFamily::Inet && sources.is_all() && destinations.is_all() {
             let _ = write!(text, "meta nfproto ipv{} ", sources.family.digit());
         }
         let name = proto.nft_name();

@@ -77,9 +77,12 @@ pub(super) fn apply(table: &TableId, add: &[&Adapter], remove: &[&Present]) -> R
     chains.sort();
     chains.dedup();
     let control = Control::open(table.family).map_err(failed("change", table, &chains))?;
+    let mut keep = None;
     for _ in 0..TRIES {
         let image = read(&control, table, iptables.layout)?;
-        let Some(changes) = changes(table, &image, add, remove)? else {
+        let ours = ours(table, &image)?;
+        let keep = keep.get_or_insert_with(|| Keep::new(&ours, remove));
+        let Some(changes) = changes(table, &image, ours, add, (remove, keep))? else {
             return Ok(());
         };
         let layout = |what| AdapterError::Layout { table: table.clone(), what };
@@ -150,19 +153,42 @@ struct Changes {
     remove: BTreeSet<usize>,
 }
 
+/// How many rules of one chain and comment are to stay. Numbers change with every rule above, while rules of one comment
+/// are equal: any of them will do, but no more than were asked for, however often the table is read.
+struct Keep(BTreeMap<(String, String), usize>);
+
+impl Keep {
+    fn new(ours: &[(usize, Present)], remove: &[&Present]) -> Keep {
+        let mut keep = BTreeMap::new();
+        for rule in remove {
+            let stay = keep
+                .entry((rule.chain.clone(), rule.comment.clone()))
+                .or_insert_with(|| ours.iter().filter(|(_, found)| same(found, rule)).count());
+            *stay = stay.saturating_sub(1);
+        }
+        Keep(keep)
+    }
+}
+
+fn same(one: &Present, other: &Present) -> bool {
+    one.chain == other.chain && one.comment == other.comment
+}
+
 fn changes(
     table: &TableId,
     image: &Image,
+    mut there: Vec<(usize, Present)>,
     add: &[&Adapter],
-    remove: &[&Present],
+    (remove, Keep(keep)): (&[&Present], &Keep),
 ) -> Result<Option<Changes>, AdapterError> {
-    let mut there = ours(table, image)?;
     let mut changes = Changes { insert: BTreeMap::new(), remove: BTreeSet::new() };
     for rule in remove {
-        // Numbers change with every rule above; rules of one comment are equal, so that any of them will do.
-        let same = |(_, found): &(usize, Present)| found.chain == rule.chain && found.comment == rule.comment;
-        let place = there.iter().position(|found| same(found) && found.1.handle == rule.handle);
-        if let Some(place) = place.or_else(|| there.iter().position(same)) {
+        let stay = keep.get(&(rule.chain.clone(), rule.comment.clone())).copied().unwrap_or_default();
+        let mut equal = there.iter().enumerate().filter(|(_, (_, found))| same(found, rule));
+        let exact = equal.clone().find(|(_, (_, found))| found.handle == rule.handle);
+        if equal.clone().count() > stay
+            && let Some((place, _)) = exact.or_else(|| equal.next())
+        {
             changes.remove.insert(there.remove(place).0);
         }
     }

@@ -180,9 +180,12 @@ fn explain(socket: &mut Socket, change: &Change<'_>, source: NetlinkError) -> Ad
         {
             AdapterError::Gone { table, chain, before: adapter.before }
         }
-        (_, Change::Add(_)) => AdapterError::Refused { action: "add a rule to", table, chain, source },
-        (_, Change::Remove(_)) => {
-            AdapterError::Refused { action: "remove a rule from", table, chain, source }
+        (_, change) => {
+            let action = match change {
+                Change::Add(_) => "add a rule to",
+                Change::Remove(_) => "remove a rule from",
+            };
+            AdapterError::Refused { action, table, chain, source: Box::new(source) }
         }
     }
 }

@@ -36,7 +36,7 @@ fn ports(range: PortRange) -> Vec<u8> {
 
 /// `struct xt_tcp`: ports, option, mask of flags, their values, inversions.
 fn tcp(sources: PortRange, destinations: PortRange, opens: Option<bool>) -> Vec<u8> {
-    const INVERT_FLAGS: u8 = 0x08;
+    const INVERT_FLAGS: u8 = 0x04;
     let (mask, flags) = if opens.is_some() { (SYN_MASK, SYN) } else { (0, 0) };
     let invert = if opens == Some(false) { INVERT_FLAGS } else { 0 };
     [ports(sources), ports(destinations), vec![0, mask, flags, invert, 0, 0, 0, 0]].concat()
@@ -57,6 +57,8 @@ fn sctp(sources: PortRange, destinations: PortRange) -> Vec<u8> {
         flags |= if range == PortRange::ALL { 0 } else { flag };
     }
     info.extend(flags.to_ne_bytes());
+    // No inversions.
+    info.extend([0; 4]);
     info.resize(info.len().next_multiple_of(8), 0);
     info
 }

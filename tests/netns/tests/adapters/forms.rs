@@ -136,7 +136,7 @@ fn the_commands_place_is_ours_where_the_tool_can_say_it() {
         let [ours, pasted] = ["ours", "pasted"].map(|name| Namespace::new(name).unwrap());
         kind.load(&ours);
         kind.load(&pasted);
-        let place = kind.handle(&ours, &kind.chain("input"), "--ctstate NEW");
+        let place = kind.handle(&ours, &kind.chain("input"), kind.texts().new);
         let adapter = kind.adapter("input", Some(place), kind.server(80));
         apply(&ours, std::slice::from_ref(&adapter), &BTreeSet::new()).unwrap();
         run_ok(pasted.command("sh").args(["-c", &adapter.command()])).unwrap();

@@ -151,5 +151,5 @@ fn a_busy_neighbour_loses_nothing() {
 }
 
 fn place(kind: Kind, node: &Namespace) -> u64 {
-    kind.handle(node, &kind.chain("input"), "--ctstate NEW")
+    kind.handle(node, &kind.chain("input"), kind.texts().new)
 }

@@ -187,7 +187,8 @@ impl Image {
             }
         }
         // The last of them is the table's own end.
-        if heads.last().map(|(_, head, _)| *head) != self.len().checked_sub(1) {
+        let end = self.len().checked_sub(1);
+        if !heads.last().is_some_and(|(name, head, _)| name == ERROR && Some(*head) == end) {
             return Err("its last rule does not end it");
         }
         let chains = heads.windows(2).map(|pair| {
