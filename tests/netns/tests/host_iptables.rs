@@ -410,7 +410,7 @@ fn an_untracked_packet_meets_what_is_read() {
             "-m connmark ! --mark 3",
             "-m connbytes --connbytes 0: --connbytes-dir both --connbytes-mode packets",
             "-m mark --mark 0",
-            "-m mark ! --mark 0x1/0x1",
+            "-m mark ! --mark 0x10000000/0x10000000",
             "-p udp --dport 5301",
             "-p udp ! --dport 5300:5301",
             "-p udp --sport 5301",
