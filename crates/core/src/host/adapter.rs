@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::region::{flags, interfaces as interfaces_of, is_opening};
 use super::{
-    Backend, CT_UNTRACKED, Field, HostRule, HostVerdict, Match, Members, OWN_COMMENT, Step, TableFamily, TableId,
+    Backend, CT_UNTRACKED, Field, HostRule, HostVerdict, Match, Members, OWN_COMMENT, Step, TableFamily,
+    TableId,
 };
 use crate::compile::hex;
 use crate::net::{AddressRange, PortRange, Proto};

@@ -160,6 +160,22 @@ struct Left {
     returned: Vec<Region>,
 }
 
+/// A region after a comparison.
+#[derive(Default)]
+struct Cut {
+    inside: Vec<Region>,
+    outside: Vec<Region>,
+    /// Where nobody can tell.
+    unsure: Vec<Region>,
+}
+
+impl Cut {
+    fn of(inside: Option<Region>, outside: Option<Region>) -> Cut {
+        let list = |region: Option<Region>| region.into_iter().collect();
+        Cut { inside: list(inside), outside: list(outside), unsure: Vec::new() }
+    }
+}
+
 /// A field of packets in one walk.
 enum Seen {
     /// All of them have this value.
@@ -326,50 +342,56 @@ impl<'a> Walk<'a> {
             Members::Masked { mask, values } => masked(&seen, *mask, values, &region),
             of => self.members(of).and_then(|members| self.cut(&seen, &members, &region)),
         };
-        match cut {
-            Some((inside, outside)) => (within, without) = (inside, outside),
+        let Cut { inside, outside, unsure } =
+            cut.unwrap_or_else(|| Cut { unsure: vec![region], ..Cut::default() });
+        within.extend(inside);
+        without.extend(outside);
+        let mut doubt = doubt.clone();
+        if fields.contains(&Field::CtState) {
             // By the state it may come out differently for the tracked and for the untracked packet.
-            None if fields.contains(&Field::CtState) => {
-                let (table, chain, handle, step) = doubt.clone();
-                let doubt = (table, format!("{chain} as {:?}", self.traveller.state), handle, step);
-                both_ways(region, &doubt, &mut within, &mut without);
-            }
-            None => both_ways(region, doubt, &mut within, &mut without),
+            doubt.1 = format!("{} as {:?}", doubt.1, self.traveller.state);
+        }
+        for region in unsure {
+            both_ways(region, &doubt, &mut within, &mut without);
         }
         if *inverted { (without, within) } else { (within, without) }
     }
 
-    /// `None` where nobody can tell.
-    fn cut(
-        &self,
-        seen: &[Seen],
-        members: &[&ValueBox],
-        region: &Region,
-    ) -> Option<(Vec<Region>, Vec<Region>)> {
+    /// `None` where nobody can tell of any of it.
+    fn cut(&self, seen: &[Seen], members: &[&ValueBox], region: &Region) -> Option<Cut> {
         if let [Seen::Type(axis)] = seen {
             let (inside, outside) = region.split(*axis, &self.of_type(members));
-            return Some((inside.into_iter().collect(), outside.into_iter().collect()));
+            return Some(Cut::of(inside, outside));
         }
-        if seen.iter().any(|field| matches!(field, Seen::Unknown | Seen::Type(_))) {
+        if seen.iter().any(|field| matches!(field, Seen::Type(_))) {
             return None;
         }
+        // Any value of a field that is not known is every value.
+        let is_sure = |values: &&&ValueBox| {
+            let mut both = seen.iter().zip(values.iter());
+            both.all(|(field, range)| !matches!(field, Seen::Unknown) || *range == (0, u128::MAX))
+        };
+        let (sure, perhaps): (Vec<_>, Vec<_>) = members.iter().partition(is_sure);
+        let perhaps = perhaps.iter().any(|values| fitting(seen, values).is_some());
+        let boxes: Vec<ValueBox> = sure.iter().filter_map(|values| fitting(seen, values)).collect();
         let axes = axes(seen);
-        let boxes: Vec<ValueBox> = members.iter().filter_map(|values| fitting(seen, values)).collect();
-        match axes.as_slice() {
-            [] if boxes.is_empty() => Some((Vec::new(), vec![region.clone()])),
-            [] => Some((vec![region.clone()], Vec::new())),
+        let cut = match axes.as_slice() {
+            [] if boxes.is_empty() => Cut::of(None, Some(region.clone())),
+            [] => Cut::of(Some(region.clone()), None),
             [axis] => {
-                let all = Ranges::new(boxes.iter().flatten().copied().collect());
-                let (inside, outside) = region.split(*axis, &all);
-                Some((inside.into_iter().collect(), outside.into_iter().collect()))
+                let (inside, outside) =
+                    region.split(*axis, &Ranges::new(boxes.iter().flatten().copied().collect()));
+                Cut::of(inside, outside)
             }
             axes => {
                 let near: Vec<&ValueBox> =
                     boxes.iter().filter(|values| region.touches(axes, values)).collect();
                 let (inside, outside) = region.clone().split_boxes(axes, &near, MOST_PARTS)?;
-                Some((inside.into_iter().map(|(_, region)| region).collect(), outside))
+                let inside = inside.into_iter().map(|(_, region)| region).collect();
+                Cut { inside, outside, unsure: Vec::new() }
             }
-        }
+        };
+        Some(if perhaps { Cut { unsure: cut.outside, outside: Vec::new(), ..cut } } else { cut })
     }
 
     fn members<'m>(&self, of: &'m Members) -> Option<Vec<&'m ValueBox>>
@@ -495,14 +517,14 @@ impl<'a> Walk<'a> {
 }
 
 /// Packets of one value alone can be compared by a mask.
-fn masked(seen: &[Seen], mask: u128, values: &[u128], region: &Region) -> Option<(Vec<Region>, Vec<Region>)> {
+fn masked(seen: &[Seen], mask: u128, values: &[u128], region: &Region) -> Option<Cut> {
     let value = match seen {
         [Seen::Fixed(value)] => *value,
         [Seen::Differs(axis)] => region.get(*axis).only()?,
         _ => return None,
     };
-    let region = vec![region.clone()];
-    Some(if values.contains(&(value & mask)) { (region, Vec::new()) } else { (Vec::new(), region) })
+    let region = Some(region.clone());
+    Some(if values.contains(&(value & mask)) { Cut::of(region, None) } else { Cut::of(None, region) })
 }
 
 /// Rules that only count or log cannot make a difference.
@@ -545,7 +567,8 @@ fn fitting(seen: &[Seen], values: &ValueBox) -> Option<ValueBox> {
         match field {
             Seen::Fixed(value) if first <= value && value <= last => {}
             Seen::Fixed(_) => return None,
-            _ => fitting.push((*first, *last)),
+            Seen::Differs(_) => fitting.push((*first, *last)),
+            Seen::Type(_) | Seen::Missing | Seen::Unknown => {}
         }
     }
     Some(fitting)
