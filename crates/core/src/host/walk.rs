@@ -367,11 +367,11 @@ impl<'a> Walk<'a> {
             return None;
         }
         // Any value of a field that is not known is every value.
-        let is_sure = |values: &&&ValueBox| {
+        let is_sure = |values: &&ValueBox| {
             let mut both = seen.iter().zip(values.iter());
             both.all(|(field, range)| !matches!(field, Seen::Unknown) || *range == (0, u128::MAX))
         };
-        let (sure, perhaps): (Vec<_>, Vec<_>) = members.iter().partition(is_sure);
+        let (sure, perhaps): (Vec<&ValueBox>, Vec<&ValueBox>) = members.iter().copied().partition(is_sure);
         let perhaps = perhaps.iter().any(|values| fitting(seen, values).is_some());
         let boxes: Vec<ValueBox> = sure.iter().filter_map(|values| fitting(seen, values)).collect();
         let axes = axes(seen);
