@@ -30,6 +30,9 @@ pub struct Invalid {
 /// Longest name: it becomes a part of names of chains, counters and labels.
 const LONGEST_NAME: usize = 63;
 
+/// Longest name of an interface (`IFNAMSIZ`, less the zero at its end). A longer one would be cut, and match another.
+const LONGEST_INTERFACE: usize = 15;
+
 /// Checks a policy and brings it into its canonical form.
 pub fn validate(object: &api::NoTrackPolicy) -> Result<ValidatedPolicy, Vec<Invalid>> {
     let mut problems = Problems::default();
@@ -138,11 +141,30 @@ impl Problems {
             peers: self.peers(path, peers),
             server_addresses: self.addresses(&format!("{path}.serverAddresses"), server_addresses),
             local_ports: (!locals.is_empty()).then(|| merge_ports(locals)),
-            interfaces: interface_names(interfaces),
+            interfaces: self.interfaces(path, interfaces),
             acknowledged: self.acknowledged(path, acknowledge),
         };
         self.check_role(path, &flow);
         flow
+    }
+
+    /// `*` alone means every interface, which is what no name at all means.
+    fn interfaces(&mut self, path: &str, names: &[String]) -> Vec<Arc<str>> {
+        for (number, name) in names.iter().enumerate() {
+            let beginning = name.strip_suffix('*').unwrap_or(name);
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_.@:-".contains(&byte);
+            if name.is_empty() || beginning.len() > LONGEST_INTERFACE || !beginning.bytes().all(letter) {
+                self.add(
+                    format!("{path}.interfaces[{number}]"),
+                    format!("{name:?} is no name of an interface, such as eth0 or bond*"),
+                );
+            }
+        }
+        if names.iter().any(|name| name == "*") {
+            return Vec::new();
+        }
+        let names: BTreeSet<Arc<str>> = names.iter().map(|name| name.as_str().into()).collect();
+        names.into_iter().collect()
     }
 
     fn acknowledged(&mut self, path: &str, known: &[api::Acknowledgement]) -> BTreeSet<HazardKind> {
@@ -232,15 +254,6 @@ fn role_of(role: api::Role) -> Role {
         api::Role::Peer => Role::Peer,
         api::Role::Forward => Role::Forward,
     }
-}
-
-/// `*` alone means every interface, which is what no name at all means.
-fn interface_names(names: &[String]) -> Vec<Arc<str>> {
-    if names.iter().any(|name| name == "*") {
-        return Vec::new();
-    }
-    let names: BTreeSet<Arc<str>> = names.iter().map(|name| name.as_str().into()).collect();
-    names.into_iter().collect()
 }
 
 fn selector(selector: &api::NodeSelector) -> Selector {
