@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod support;
+mod wellformed;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,12 +11,13 @@ use notrack_api as api;
 use notrack_core::compile::{RuleSet, compile};
 use notrack_core::facts::{NodeFacts, ProtectedSide};
 use notrack_core::index::Index;
+use notrack_core::nf::Hook;
 use notrack_core::nf::eval::evaluate;
-use notrack_core::nf::{Hook, Table};
 use notrack_core::packet::{Packet, Tuple};
 use notrack_core::policy::{Action, Mode, ValidatedPolicy, validate};
 use notrack_core::rules::render;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use wellformed::is_well_formed;
 
 const HOOKS: [Hook; 2] = [Hook::Prerouting, Hook::Output];
 
@@ -181,26 +183,6 @@ fn turn<T>(list: &mut [T], by: usize) {
         list.rotate_left(by % list.len());
         list.reverse();
     }
-}
-
-/// What nft and the kernel ask of a table.
-fn is_well_formed(table: &Table) -> Result<(), String> {
-    let name_is_good = |name: &str| {
-        name.len() < 256 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-    };
-    let names = table.chains.keys().chain(table.sets.keys()).chain(&table.counters);
-    if let Some(name) = names.into_iter().find(|name| !name_is_good(name)) {
-        return Err(format!("bad name {name:?}"));
-    }
-    let text = table.to_string();
-    if text.chars().any(|letter| letter.is_control() && letter != '\n' && letter != '\t') || !text.is_ascii()
-    {
-        return Err("a letter that no ruleset has".to_owned());
-    }
-    if text.matches('"').count() % 2 != 0 || text.matches('{').count() != text.matches('}').count() {
-        return Err("quotes or braces that do not end".to_owned());
-    }
-    Ok(())
 }
 
 /// Words that mean something to nft, a shell or a parser; a number of those that are as they should be.
@@ -387,6 +369,31 @@ fn some_of_the_objects_are_valid_and_do_something() {
         }
     }
     assert!(valid > 40 && programmed > 20, "valid {valid}, programmed {programmed}");
+}
+
+/// A limit that docs/compensation.md names: on the loopback device the node is both ends, and a segment from a served to a
+/// protected port reads as the served port's answer.
+#[test]
+fn on_loopback_a_served_source_port_wins_over_a_protected_one() {
+    let flow = serde_json::json!({
+        "name": "f", "action": "NoTrack", "role": "Server", "ports": [{"protocol": "TCP", "port": 80}],
+    });
+    let spec = serde_json::json!({"nodeSelector": {}, "mode": "Enforce", "flows": [flow]});
+    let object = api::NoTrackPolicy::new("web", serde_json::from_value(spec).unwrap());
+    let rule_set = support::rule_set(&[validate(&object).unwrap()]);
+    let rendered = render(&rule_set, &support::facts(), None).unwrap();
+    let untracked = |interface: &str, source_port, destination_port, tcp_flags| {
+        let own = support::address("10.0.0.1");
+        let source = if interface == "lo" { own } else { support::address("10.0.0.2") };
+        let tuple = Tuple { source, destination: own, proto: 6, source_port, destination_port };
+        let interface = interface.to_owned();
+        let packet = Packet { tuple, tcp_flags, icmp_type: 0, embedded: None, interface };
+        evaluate(&rendered.table, Hook::Prerouting, &packet).untracked
+    };
+    assert!(!untracked("lo", 80, 22, 0x02), "the connection begins tracked");
+    assert!(!untracked("lo", 22, 80, 0x12));
+    assert!(untracked("lo", 80, 22, 0x10));
+    assert!(!untracked("nt0", 80, 22, 0x10), "from elsewhere it stays tracked");
 }
 
 /// A name that is too long would be cut in the kernel, and match another interface.

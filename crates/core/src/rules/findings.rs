@@ -13,7 +13,7 @@ use crate::policy::{Action, Role, ValidatedFlow, ValidatedPolicy};
 pub(super) fn examine(
     policy: &ValidatedPolicy,
     flow: &ValidatedFlow,
-    has_no_address: bool,
+    is_empty: bool,
     facts: &NodeFacts,
     rule_set: &RuleSet,
     kept: &[Kept],
@@ -35,12 +35,9 @@ pub(super) fn examine(
             evidence,
         });
     };
-    if has_no_address {
-        let evidence = match &flow.server_addresses {
-            Some(named) => format!("no address of this node lies in {}", list(named)),
-            None => "this node has no address for the flow".to_owned(),
-        };
-        found(Effect::Refused, Cause::Hazard(HazardKind::AddressNotOurs), evidence);
+    if is_empty {
+        let (hazard, evidence) = why_empty(flow, facts);
+        found(Effect::Refused, Cause::Hazard(hazard), evidence);
     }
     for (proto, ports) in &flow.ports {
         for protected in facts.protected.iter().filter(|protected| protected.protocol == *proto) {
@@ -93,6 +90,23 @@ pub(super) fn examine(
         found(Effect::Warning, Cause::Hazard(HazardKind::Multicast), format!("{range} is a group address"));
     }
     findings
+}
+
+/// Why nothing of a flow is left on this node.
+fn why_empty(flow: &ValidatedFlow, facts: &NodeFacts) -> (HazardKind, String) {
+    if flow.peers.as_ref().is_some_and(Vec::is_empty) {
+        return (HazardKind::NothingMatches, "except leaves nothing of peers".to_owned());
+    }
+    let has_no_port = flow.role == Role::Client && flow.local_ports.is_none() && facts.ephemeral.is_empty();
+    if has_no_port && !facts.addresses.is_empty() {
+        let evidence = "this node has no ephemeral ports: name the flow's own in localPorts";
+        return (HazardKind::NothingMatches, evidence.to_owned());
+    }
+    let evidence = match &flow.server_addresses {
+        Some(named) => format!("no address of this node lies in {}", list(named)),
+        None => "this node has no address for the flow".to_owned(),
+    };
+    (HazardKind::AddressNotOurs, evidence)
 }
 
 /// What a server that the cluster needs tracked does to a flow, if the flow may name it.
