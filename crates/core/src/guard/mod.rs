@@ -5,11 +5,13 @@
 mod firewall;
 mod helpers;
 mod rules;
+mod surroundings;
 mod travel;
 
 pub(crate) use firewall::{Firewall, Halted, firewall};
 pub(crate) use helpers::helper_ports;
 pub(crate) use rules::{encounters, translated};
+pub(crate) use surroundings::{kept_by_surroundings, surroundings};
 pub(crate) use travel::{Travel, travels, without};
 
 use crate::hazard::{Effect, HazardKind};
@@ -27,6 +29,10 @@ pub struct Found {
 }
 
 impl Found {
+    fn warning(kind: HazardKind, evidence: String) -> Found {
+        Found { effect: Effect::Warning, kind, evidence }
+    }
+
     /// As the flow's user takes it: what is acknowledged is no more than a warning.
     pub fn taken_by(self, flow: &ValidatedFlow) -> Found {
         if !self.kind.is_acknowledgeable() || !flow.acknowledged.contains(&self.kind) {

@@ -15,7 +15,10 @@ use std::fmt;
 
 pub use adapter::{Adapter, Untracked};
 use serde::{Deserialize, Serialize};
-pub use surroundings::Surroundings;
+pub use surroundings::{
+    Balanced, ConntrackListener, FixedSource, FlowTable, Interface, IpvsService, Program, ReversePath,
+    Surroundings,
+};
 
 use crate::net::{AddressRange, Family, PortRange};
 use crate::packet::Tuple;

@@ -12,7 +12,7 @@ use super::findings::examine;
 use super::guarded::{Guarded, Wanted, guard};
 use crate::compile::RuleSet;
 use crate::facts::{NodeFacts, ProtectedSide};
-use crate::guard::{Travel, helper_ports, translated};
+use crate::guard::{Travel, helper_ports, kept_by_surroundings, translated};
 use crate::hazard::Finding;
 use crate::host::Adapter;
 use crate::kept::Kept;
@@ -173,6 +173,7 @@ pub fn localise(rule_set: &RuleSet, facts: &NodeFacts) -> Clauses {
 fn kept(rule_set: &RuleSet, facts: &NodeFacts, wanted: &[Wanted<'_>]) -> Vec<Kept> {
     let travel = Travel::new(facts);
     let mut kept: Vec<Kept> = rule_set.kept().iter().chain(&facts.kept).cloned().collect();
+    kept.extend(kept_by_surroundings(facts));
     for Wanted { flow, .. } in wanted {
         kept.extend(translated(flow, facts, &travel));
         kept.extend(helper_ports(flow));

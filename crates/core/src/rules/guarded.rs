@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::clause::Clause;
 use crate::facts::NodeFacts;
-use crate::guard::{Firewall, Found, Halted, Travel, encounters, firewall, travels, without};
+use crate::guard::{Firewall, Found, Halted, Travel, encounters, firewall, surroundings, travels, without};
 use crate::hazard::{Cause, Effect, Finding};
 use crate::host::Adapter;
 use crate::host::journey::Journey;
@@ -64,7 +64,7 @@ fn judge(
     travel: &Travel,
     kept: &[Clause],
 ) -> (BTreeSet<Found>, BTreeSet<Adapter>) {
-    let mut found = BTreeSet::new();
+    let mut found: BTreeSet<Found> = surroundings(policy, flow, facts).into_iter().collect();
     let mut halted = Vec::new();
     let rules = &facts.host.rules;
     if !rules.tables.is_empty() {
