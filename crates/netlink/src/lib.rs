@@ -5,5 +5,6 @@ pub mod conntrack;
 pub mod host;
 pub mod nft;
 pub mod socket;
+pub mod surroundings;
 pub mod tracking;
 mod xtables;

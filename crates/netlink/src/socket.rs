@@ -65,7 +65,7 @@ impl Default for Options {
     }
 }
 
-/// A socket to `NETLINK_NETFILTER`.
+/// A socket to `NETLINK_NETFILTER`, or to another part of the kernel that answers in the same way.
 pub struct Socket {
     fd: OwnedFd,
     /// Our address: the kernel repeats it in every answer.
@@ -91,14 +91,28 @@ impl Socket {
     /// # Errors
     /// As [`Socket::open`].
     pub fn with_options(options: Options) -> Result<Self, NetlinkError> {
-        let what = "open a netfilter netlink socket";
-        let fd = socket::socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkNetFilter,
-        )
-        .map_err(|errno| NetlinkError::system(what, errno))?;
+        Self::of("open a netfilter netlink socket", SockProtocol::NetlinkNetFilter, options)
+    }
+
+    /// Opens a socket to `NETLINK_ROUTE`: links, routes, traffic control.
+    ///
+    /// # Errors
+    /// As [`Socket::open`].
+    pub fn open_route() -> Result<Self, NetlinkError> {
+        Self::of("open a routing netlink socket", SockProtocol::NetlinkRoute, Options::default())
+    }
+
+    /// Opens a socket to `NETLINK_SOCK_DIAG`: other programs' sockets.
+    ///
+    /// # Errors
+    /// As [`Socket::open`].
+    pub fn open_sock_diag() -> Result<Self, NetlinkError> {
+        Self::of("open a socket diagnosis netlink socket", SockProtocol::NetlinkSockDiag, Options::default())
+    }
+
+    fn of(what: &'static str, protocol: SockProtocol, options: Options) -> Result<Self, NetlinkError> {
+        let fd = socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
+            .map_err(|errno| NetlinkError::system(what, errno))?;
         let port = Self::set_up(&fd, options).map_err(|errno| NetlinkError::system(what, errno))?;
         let buffer = vec![0; RECEIVE_LEN + RECEIVE_ALIGN].into_boxed_slice();
         let start = buffer.as_ptr().align_offset(RECEIVE_ALIGN).min(RECEIVE_ALIGN);
