@@ -1,5 +1,6 @@
 //! Routing rules that look at marks, and routes to the pods of this node.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use notrack_core::host::Interface;
@@ -64,29 +65,26 @@ fn mark_rule(message: &Message<'_>) -> Result<Option<String>, AttrError> {
     Ok(Some(format!("{tool} rule {priority}: {not}fwmark {mark:#x}{mask}{what}")))
 }
 
-/// Where the main table sends to interfaces of pods: the node's ends of veth pairs, and bridges with such ports.
-/// Nothing is asked where there are none.
+/// Where the main table sends to interfaces of pods: bridges with veth ports, and veths of their own with a route for
+/// each pod, as Calico and its like make them. (A network behind such a veth is no pod's: it is the uplink of a node
+/// that is a container itself.) Nothing is asked where there are none.
 pub(super) fn pod_networks(
     socket: &mut Socket,
     indexes: &Indexes,
     interfaces: &[Interface],
 ) -> Result<Vec<AddressRange>, NetlinkError> {
-    let bridges = interfaces.iter().filter(|interface| interface.kind == "veth").filter_map(|veth| {
-        let master = veth.master.as_deref()?;
-        interfaces.iter().find(|other| other.name == master && other.kind == "bridge")
-    });
-    let mut to_pods: Vec<&str> = bridges.map(|bridge| bridge.name.as_str()).collect();
-    // What Calico and its like make: a route for each pod.
-    to_pods.extend(
-        interfaces.iter().filter(|veth| veth.kind == "veth" && veth.master.is_none()).map(|veth| &*veth.name),
-    );
-    if to_pods.is_empty() {
+    let veths = || interfaces.iter().filter(|interface| interface.kind == "veth");
+    let bridges: BTreeSet<&str> = veths().filter_map(|veth| veth.master.as_deref()).collect();
+    let alone: BTreeSet<&str> =
+        veths().filter(|veth| veth.master.is_none()).map(|veth| veth.name.as_str()).collect();
+    if bridges.is_empty() && alone.is_empty() {
         return Ok(Vec::new());
     }
     let mut networks = Vec::new();
     dump(socket, "list the routes", RTM_GETROUTE, [0; HEADER_LEN], |message| {
         if let Some((index, network)) = route(&message)?
-            && indexes.get(&index).is_some_and(|name| to_pods.contains(&name.as_str()))
+            && let Some(name) = indexes.get(&index).map(String::as_str)
+            && (bridges.contains(name) || (network.is_one() && alone.contains(name)))
         {
             networks.push(network);
         }
