@@ -1,7 +1,7 @@
 //! What changes how packets go on this node, apart from rules, read into [`Surroundings`].
 //!
 //! Everything is read in the network namespace of the calling thread: by netlink where the kernel answers in one
-//! exchange, else from `/proc/thread-self/net`. Some 1 ms on a node with a hundred interfaces.
+//! exchange, else from `/proc/thread-self/net`. Some 4 ms on a host with two hundred interfaces, not optimised.
 
 mod flow_tables;
 mod interfaces;

@@ -100,14 +100,18 @@ fn bridges_tunnels_filters_and_marks_are_read() {
 fn a_program_in_traffic_control_is_seen_and_a_plain_qdisc_is_none() {
     let Pair { client: _client, node } = Pair::new().unwrap();
     let tc = |words: &str| run_ok(node.command("tc").args(words.split_whitespace())).unwrap();
+    // One instruction: return 0.
+    let program = |hook: &str| {
+        let bytecode = ["bpf", "direct-action", "bytecode", "1,6 0 0 0"];
+        run_ok(node.command("tc").args(["filter", "add", "dev", "eth0", hook]).args(bytecode)).unwrap();
+    };
     tc("qdisc add dev eth0 clsact");
-    tc("filter add dev eth0 egress matchall action ok");
     assert_eq!(interface(&read(&node), "eth0").programs, []);
-    tc("filter add dev eth0 egress bpf direct-action bytecode 1,6 0 0 0");
+    program("egress");
     assert_eq!(interface(&read(&node), "eth0").programs, [Program::TrafficControl]);
     tc("qdisc del dev eth0 clsact");
     tc("qdisc add dev eth0 ingress");
-    tc("filter add dev eth0 ingress bpf direct-action bytecode 1,6 0 0 0");
+    program("ingress");
     assert_eq!(interface(&read(&node), "eth0").programs, [Program::TrafficControl]);
 }
 
@@ -173,7 +177,6 @@ fn sockets_with_source_ports_of_their_own_are_seen() {
     python.args(["-c", connect]);
     let mounts = Background::spawn(python).unwrap();
     wait_until("both connections", PATIENCE, || mounts.output().contains("connected")).unwrap();
-    drop(listener);
 
     let around = read(&node);
     let shown: Vec<String> = around
@@ -186,6 +189,7 @@ fn sockets_with_source_ports_of_their_own_are_seen() {
         ["TCP 800 Some(10.77.0.2:2049) None", "UDP 123 None None", "UDP 700 Some(10.77.0.2:514) None"]
     );
     assert!(read(&client).fixed_sources.iter().all(|source| source.protocol != Proto::Udp));
+    drop(listener);
 }
 
 /// Kernels differ in what they have of IPVS, flow tables and VRFs; what is there is read.
@@ -210,6 +214,14 @@ fn what_the_kernel_has_of_the_rest_is_read() {
 #[test]
 fn with_a_strict_filter_a_lost_mark_is_a_lost_packet() {
     let Pair { client, node } = Pair::new().unwrap();
+    // The other uplink has the default route. ARP has no mark, so its questions come from an address of the cable.
+    client.set_sysctl("net.ipv4.conf.eth0.arp_announce", "2").unwrap();
+    node.ip("link add eth1 type veth peer name peer1").unwrap();
+    node.ip("address add 10.99.0.1/24 dev eth1").unwrap();
+    for device in ["eth1", "peer1"] {
+        node.ip(&format!("link set {device} up")).unwrap();
+    }
+    node.ip("route add default via 10.99.0.2").unwrap();
     node.ip("route del 10.78.0.0/24").unwrap();
     node.ip("route add 10.78.0.0/24 via 10.77.0.2 table 100").unwrap();
     node.ip("rule add fwmark 7 lookup 100").unwrap();
