@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::facts::NodeFacts;
+use crate::hazard::Effect;
 use crate::host::{
     Act, Backend, ConntrackListener, FixedSource, FlowTable, Host, HostChain, HostRule, HostRules, HostTable,
     IpvsService, Program, Step, TableFamily, TableId,
