@@ -51,7 +51,13 @@ pub(super) fn statement(
             let port = number(data, uapi::NFTA_TPROXY_REG_PORT)?.and_then(|port| meaning.registers.get(port));
             let port =
                 port.map(|port| format!(" to :{}", operand(port, Kind::Number, false))).unwrap_or_default();
-            (Step::Act(Act::Tproxy), format!("tproxy{port}"))
+            let both = family == TableFamily::Inet;
+            let family = match number(data, uapi::NFTA_TPROXY_FAMILY)? {
+                Some(2) if both => " ip",
+                Some(10) if both => " ip6",
+                _ => "",
+            };
+            (Step::Act(Act::Tproxy), format!("tproxy{family}{port}"))
         }
         "flow_offload" => {
             let table = word(data, uapi::NFTA_FLOW_TABLE_NAME)?.unwrap_or_default().to_owned();
@@ -77,6 +83,7 @@ pub(super) fn rewrite(meaning: &mut Meaning, data: &Attrs<'_>) -> Understood {
     /// Bytes of the ports at the beginning of a transport header.
     const PORTS: usize = 4;
     let Some((base, offset, len)) = place(data)? else { return Ok(None) };
+    meaning.said_by(base);
     let written = match base {
         uapi::NFT_PAYLOAD_NETWORK_HEADER => offset.saturating_add(len) > ADDRESSES,
         uapi::NFT_PAYLOAD_TRANSPORT_HEADER => offset < PORTS,

@@ -74,10 +74,7 @@ pub(super) fn backend<'a>(
     };
     let mut bases = chains.iter().filter_map(|(name, base)| base.map(|base| (name, base))).peekable();
     let made = bases.peek().is_some()
-        && bases.all(|(name, base)| {
-            let base = (name.as_str(), base.hook, base.priority, base.kind);
-            own.iter().any(|own| *own == base)
-        });
+        && bases.all(|(name, base)| own.contains(&(name.as_str(), base.hook, base.priority, base.kind)));
     let counted = rules.all(|pieces| pieces.iter().any(|piece| matches!(piece, Piece::Counter)));
     // Those without a name belong to single rules.
     let unnamed = sets.all(|set| set.starts_with("__"));

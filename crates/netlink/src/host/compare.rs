@@ -37,8 +37,9 @@ pub(super) fn compare(load: &Load, op: u32, data: &[u8], interfaces: &mut Interf
         return several(load, op, data, interfaces);
     }
     let mut segment = load.segments.first()?.clone();
-    if segment.kind == Kind::Presence {
-        segment.bytes = data.len();
+    // Of what has no name here, the length is not known.
+    if load.host_order && matches!(segment.field, Field::Other(_)) {
+        segment.bytes = segment.bytes.min(data.len());
     }
     let missing = segment.bytes.checked_sub(data.len())?;
     segment.bytes -= missing;

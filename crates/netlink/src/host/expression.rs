@@ -106,13 +106,13 @@ impl Meaning {
                 let flags = number(data, uapi::NFTA_FIB_FLAGS)?;
                 (uapi::NFTA_FIB_DREG, result.zip(flags).map(|(result, flags)| fib(result, flags)))
             }
-            "rt" | "osf" | "xfrm" => (1, Some(Load::other(name.to_owned(), 16, Kind::Number))),
-            "socket" | "numgen" | "hash" | "tunnel" => {
-                (2, Some(Load::other(name.to_owned(), 4, Kind::Number)))
-            }
+            // By the attribute that names the register; lengths are those of the longest value.
+            "rt" | "osf" | "xfrm" => (1, Some(Load::other(name, 16, Kind::Number))),
+            "numgen" => (1, Some(Load::other(name, 4, Kind::Number))),
+            "socket" | "hash" | "tunnel" => (2, Some(Load::other(name, 8, Kind::Number))),
             // Written into an option of TCP, which nobody here compares.
             "exthdr" if data.find(uapi::NFTA_EXTHDR_SREG)?.is_some() => return self.words("tcp option set"),
-            "exthdr" => (1, Some(Load::other(name.to_owned(), 4, Kind::Number))),
+            "exthdr" => (1, Some(Load::other(name, 4, Kind::Number))),
             "cmp" => return self.compare(data, at_least, scope),
             "range" => return self.range(data, scope),
             "bitwise" => return self.mask(data),
@@ -157,7 +157,7 @@ impl Meaning {
     }
 
     /// A field of a header says which header it is.
-    fn said_by(&mut self, base: u32) {
+    pub(super) fn said_by(&mut self, base: u32) {
         let icmp = base == uapi::NFT_PAYLOAD_TRANSPORT_HEADER && matches!(self.known.proto, Some(1 | 58));
         let said = [
             (base == uapi::NFT_PAYLOAD_TRANSPORT_HEADER).then_some(self.proto_said).flatten(),

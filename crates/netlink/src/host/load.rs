@@ -79,9 +79,8 @@ impl Load {
     }
 
     /// Something that does not depend on tracking.
-    pub fn other(name: impl Into<Cow<'static, str>>, bytes: usize, kind: Kind) -> Load {
-        let name = name.into();
-        Load::of(Segment::new(Field::Other(name.clone().into_owned()), name, kind, bytes), true)
+    pub fn other(name: &str, bytes: usize, kind: Kind) -> Load {
+        Load::of(Segment::new(Field::Other(name.to_owned()), name.to_owned(), kind, bytes), true)
     }
 
     /// Bytes in the register.
@@ -201,11 +200,10 @@ pub(super) fn fib(result: u32, flags: u32) -> Load {
     }
     let name = if result == 1 { "oif" } else { "oifname" };
     if flags & uapi::NFTA_FIB_F_PRESENT != 0 {
-        // `nft_reg_store8`: one byte, whichever result was asked for.
-        return Load::other(format!("fib {what} {name}"), 1, Kind::Presence);
+        return Load::other(&format!("fib {what} {name}"), 4, Kind::Presence);
     }
     let (bytes, kind) = if result == 1 { (4, Kind::Number) } else { (16, Kind::Interface) };
-    let mut load = Load::other(format!("fib {what} {name}"), bytes, kind);
+    let mut load = Load::other(&format!("fib {what} {name}"), bytes, kind);
     load.host_order = result == 1;
     load
 }
