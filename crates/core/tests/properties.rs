@@ -142,9 +142,7 @@ proptest! {
         }
         let rule_set = compile(&index, &BTreeMap::new(), 0);
         if let Ok(rendered) = render(&rule_set, &facts, None) {
-            if let Err(problem) = is_well_formed(&rendered.table) {
-                prop_assert!(false, "{problem}\n{}", rendered.table);
-            }
+            prop_assert_eq!(is_well_formed(&rendered.table), Ok(()), "{}", rendered.table);
         }
     }
 

@@ -16,7 +16,8 @@ pub fn is_well_formed(table: &Table) -> Result<(), String> {
     {
         return Err("a letter that no ruleset has".to_owned());
     }
-    if text.matches('"').count() % 2 != 0 || text.matches('{').count() != text.matches('}').count() {
+    if !text.matches('"').count().is_multiple_of(2) || text.matches('{').count() != text.matches('}').count()
+    {
         return Err("quotes or braces that do not end".to_owned());
     }
     Ok(())
