@@ -119,7 +119,8 @@ impl Agent {
 
     fn reconcile(&mut self, intent: &Intent, facts: &NodeFacts) {
         let started = Instant::now();
-        let result = self.engine.reconcile(intent, facts);
+        let before = self.programmed.as_ref().map(|programmed| &programmed.table);
+        let result = self.engine.reconcile(intent, facts, before);
         let seconds = started.elapsed().as_secs_f64();
         match result {
             Ok(programmed) => {
@@ -153,6 +154,8 @@ impl Agent {
         let message = error.to_string();
         if self.failure.as_ref().is_none_or(|(_, known)| *known != message) {
             tracing::error!(reason = error.reason(), "{message}");
+            // Entries that were made for a change which did not come about.
+            self.sweep_at = Some(Instant::now() + SECOND_SWEEP);
         }
         self.failure = Some((error.reason(), message));
         // Whether the old rules are still there is for the kernel to say.

@@ -18,8 +18,10 @@ use notrack_netlink::tracking::{self, tracking};
 use thiserror::Error;
 
 use crate::facts::{self, Observations};
+use crate::handover::{Before, Handover};
 use crate::host::HostWatch;
 use crate::intent::Intent;
+use crate::lasting::{Earlier, Lasting};
 use crate::resolver;
 use crate::ssh::Ssh;
 
@@ -102,6 +104,13 @@ fn comments(present: &BTreeSet<Present>) -> BTreeSet<String> {
     present.iter().map(|rule| rule.comment.clone()).collect()
 }
 
+/// Who is tracked by others than us.
+pub fn tracked() -> Result<Tracked, NetlinkError> {
+    let found = tracking(TABLE_NAME)?;
+    let yes = |family: &tracking::Tracked| matches!(family, tracking::Tracked::Yes(_));
+    Ok(Tracked { ipv4: yes(&found.v4), ipv6: yes(&found.v6) })
+}
+
 /// Drives nf_tables.
 pub struct Engine {
     nft: Nft,
@@ -109,6 +118,7 @@ pub struct Engine {
     /// Whether the node tracks, as of a generation of the ruleset and a moment.
     tracked: Option<(u32, Instant, Tracked)>,
     ssh: Ssh,
+    lasting: Lasting,
     host: HostWatch,
     /// The generation at which what is programmed was last seen in the kernel.
     seen: Option<u32>,
@@ -118,7 +128,15 @@ impl Engine {
     /// Opens nf_tables of this network namespace.
     pub fn open(settings: Settings) -> Result<Engine, NftError> {
         let nft = if settings.owns_table { Nft::open()? } else { Nft::open_without_owning()? };
-        Ok(Engine { nft, settings, tracked: None, ssh: Ssh::default(), host: HostWatch::default(), seen: None })
+        Ok(Engine {
+            nft,
+            settings,
+            tracked: None,
+            ssh: Ssh::default(),
+            lasting: Lasting::default(),
+            host: HostWatch::default(),
+            seen: None,
+        })
     }
 
     /// The node's facts now, for what is wanted of it. Where that `is_new`, everything that it may harm is looked for
@@ -130,6 +148,12 @@ impl Engine {
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<NodeFacts, EngineError> {
         let tracked = self.tracked()?;
+        if !self.lasting.is_adopted() {
+            self.lasting.adopt(self.nft.observe()?.as_ref());
+        }
+        if is_new || self.lasting.is_due() {
+            self.lasting.forget_ended()?;
+        }
         let generation = self.nft.generation()?;
         let mut kept = intent.kept.clone();
         let asked = intent.asked.iter().cloned().chain(resolver::kept());
@@ -144,6 +168,7 @@ impl Engine {
             tracked,
             kept,
             host: self.host.host(generation, &intent.rule_set, is_new)?,
+            lasting: self.lasting.tuples(),
         }))
     }
 
@@ -157,23 +182,40 @@ impl Engine {
         {
             return Ok(tracked);
         }
-        let found = tracking(TABLE_NAME)?;
-        let yes = |family: &tracking::Tracked| matches!(family, tracking::Tracked::Yes(_));
-        let tracked = Tracked { ipv4: yes(&found.v4), ipv6: yes(&found.v6) };
+        let tracked = tracked()?;
         self.tracked = Some((generation, Instant::now(), tracked));
         Ok(tracked)
     }
 
-    /// Renders, applies and reads back. Nothing is written where the kernel already runs it.
-    pub fn reconcile(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Programmed, EngineError> {
-        let rendered = self.complete(intent, facts)?;
-        let changed = self.apply(&rendered.table)?;
+    /// Renders, applies and reads back. Nothing is written where the kernel already runs it. `before` is the table that
+    /// this agent has programmed last.
+    pub fn reconcile(
+        &mut self,
+        intent: &Intent,
+        facts: &NodeFacts,
+        before: Option<&Table>,
+    ) -> Result<Programmed, EngineError> {
+        let earlier = match before {
+            Some(table) => Earlier::Table(table),
+            None => Earlier::of(self.nft.observe()?.as_ref()),
+        };
+        let mut facts = facts.clone();
+        let mut rendered = self.complete(intent, &mut facts)?;
+        let mut changed = false;
+        // First those that are there, then those that came until the rules were in place.
+        for _ in 0..2 {
+            if self.lasting.begin(&intent.rule_set, &rendered.table, &earlier)? {
+                facts.lasting = self.lasting.tuples();
+                rendered = render(&intent.rule_set, &facts, self.settings.lease)?;
+            }
+            changed |= self.apply(&rendered.table, &facts, before)?;
+        }
         self.remove_adapters(&rendered.adapters)?;
         let observed = self.read_back(&rendered.table)?;
         Ok(Programmed {
             rule_set: intent.rule_set.clone(),
             wanted: intent.digest.clone(),
-            facts: facts.clone(),
+            facts,
             table: rendered.table,
             digest: observed.map(|observed| observed.digest()),
             findings: rendered.findings,
@@ -184,7 +226,7 @@ impl Engine {
 
     /// Renders, and adds what the host's own firewall needs for it first: alone that accepts nothing. Where it cannot be
     /// added the policies that need it are blocked, and no other.
-    fn complete(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Rendered, EngineError> {
+    fn complete(&mut self, intent: &Intent, facts: &mut NodeFacts) -> Result<Rendered, EngineError> {
         let rendered = render(&intent.rule_set, facts, self.settings.lease)?;
         let present = comments(&adapters::present()?);
         let missing: Vec<Adapter> = rendered
@@ -198,8 +240,8 @@ impl Engine {
         }
         let Err(error) = adapters::apply(&missing, &BTreeSet::new()) else { return Ok(rendered) };
         tracing::warn!("the host's firewall cannot be completed: {error}");
-        let host = self.host.unadaptable(error.to_string());
-        Ok(render(&intent.rule_set, &NodeFacts { host, ..facts.clone() }, self.settings.lease)?)
+        facts.host = self.host.unadaptable(error.to_string());
+        Ok(render(&intent.rule_set, facts, self.settings.lease)?)
     }
 
     /// Takes back what no policy needs any more, once nothing is bypassed for it.
@@ -213,15 +255,30 @@ impl Engine {
         Ok(())
     }
 
-    fn apply(&mut self, table: &Table) -> Result<bool, EngineError> {
+    fn apply(
+        &mut self,
+        table: &Table,
+        facts: &NodeFacts,
+        before: Option<&Table>,
+    ) -> Result<bool, EngineError> {
         let observed = self.nft.observe()?;
         let transaction = diff(observed.as_ref(), table);
         if transaction.is_empty() {
             return Ok(false);
         }
+        let before = match (before, &observed) {
+            (Some(table), _) => Before::Table(table),
+            (None, Some(_)) => Before::Unknown,
+            (None, None) => Before::Nothing,
+        };
+        let handover = Handover { before, next: table, tracked: facts.tracked, ephemeral: &facts.ephemeral };
+        handover.ahead();
         match self.nft.commit(&transaction) {
             // The commit may have succeeded: reading back tells.
-            Ok(()) | Err(NftError::Netlink(NetlinkError::NoBuffer { .. })) => Ok(true),
+            Ok(()) | Err(NftError::Netlink(NetlinkError::NoBuffer { .. })) => {
+                handover.behind();
+                Ok(true)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -7,8 +7,6 @@ use notrack_core::packet::{Packet, Tuple};
 use notrack_netlink::conntrack::{Conntrack, Entry, Filter, Pace};
 use notrack_netlink::socket::NetlinkError;
 
-/// A packet in the middle of a connection: ACK alone fits both directions.
-const TCP_ACK: u8 = 0x10;
 /// Entries held at once; a fuller table is swept in several dumps.
 const MOST_AT_ONCE: usize = 65_536;
 
@@ -36,23 +34,19 @@ pub fn sweep(table: &Table) -> Result<u64, NetlinkError> {
 /// Whether a packet of the entry would be bypassed where it enters the node. An entry does not tell its interfaces:
 /// flows that name some are left to expire.
 fn is_bypassed(table: &Table, entry: &Entry) -> bool {
-    let original = entry.original;
-    let (Some(source_port), Some(destination_port)) = (original.source_port(), original.destination_port())
-    else {
-        return false;
-    };
-    let packet = Packet {
-        tuple: Tuple {
-            source: original.source,
-            destination: original.destination,
-            proto: original.protocol,
-            source_port,
-            destination_port,
-        },
-        tcp_flags: if original.protocol == 6 { TCP_ACK } else { 0 },
-        icmp_type: 0,
-        embedded: None,
-        interface: String::new(),
-    };
+    let Some(tuple) = tuple(entry) else { return false };
+    let packet = Packet::amid(tuple, "");
     [Hook::Prerouting, Hook::Output].into_iter().any(|hook| evaluate(table, hook, &packet).untracked)
+}
+
+/// The tuple of an entry's original direction, where its protocol has ports.
+pub fn tuple(entry: &Entry) -> Option<Tuple> {
+    let original = entry.original;
+    Some(Tuple {
+        source: original.source,
+        destination: original.destination,
+        proto: original.protocol,
+        source_port: original.source_port()?,
+        destination_port: original.destination_port()?,
+    })
 }

@@ -11,7 +11,8 @@ use notrack_core::facts::{
 };
 use notrack_core::host::Host;
 use notrack_core::kept::Kept;
-use notrack_core::net::{PortRange, Proto};
+use notrack_core::net::{PortRange, Proto, subtract_ports};
+use notrack_core::packet::Tuple;
 
 /// Devices that hold addresses of others: kube-proxy's Service addresses (IPVS) and NodeLocal DNSCache.
 const DEVICES_OF_OTHERS: [&str; 2] = ["kube-ipvs0", "nodelocaldns"];
@@ -32,11 +33,13 @@ pub struct Observations<'a> {
     pub kept: Vec<Kept>,
     /// What else lives on the node.
     pub host: Arc<Host>,
+    /// Connections that stay tracked.
+    pub lasting: Arc<BTreeSet<Tuple>>,
 }
 
 /// Reads the facts. What cannot be read is taken at its safest: no address, the kernel's default range.
 pub fn read(observations: Observations<'_>) -> NodeFacts {
-    let Observations { addresses, labels, ssh, own_port, tracked, kept, host } = observations;
+    let Observations { addresses, labels, ssh, own_port, tracked, kept, host, lasting } = observations;
     let local = |port: u16, reason: &str| ProtectedPort {
         protocol: Proto::Tcp,
         ports: PortRange::one(port),
@@ -49,7 +52,16 @@ pub fn read(observations: Observations<'_>) -> NodeFacts {
     // sshd on its usual port is known already.
     protected.sort();
     protected.dedup();
-    NodeFacts { addresses, ephemeral: ephemeral(), protected, tracked, kept, host, labels: labels.clone() }
+    NodeFacts {
+        addresses,
+        ephemeral: ephemeral(),
+        protected,
+        tracked,
+        kept,
+        host,
+        lasting,
+        labels: labels.clone(),
+    }
 }
 
 /// The node's own addresses, loopback included.
@@ -68,10 +80,10 @@ pub fn addresses() -> BTreeSet<IpAddr> {
 }
 
 /// `ip_local_port_range` without `ip_local_reserved_ports`, which the kernel never gives to a client.
-fn ephemeral() -> Vec<PortRange> {
+pub fn ephemeral() -> Vec<PortRange> {
     let read = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
     let range = port_range(&read("ip_local_port_range")).unwrap_or(DEFAULT_EPHEMERAL);
-    without(range, &reserved(&read("ip_local_reserved_ports")))
+    subtract_ports(&[range], &reserved(&read("ip_local_reserved_ports")))
 }
 
 fn port_range(text: &str) -> Option<PortRange> {
@@ -88,31 +100,13 @@ fn reserved(text: &str) -> Vec<PortRange> {
     text.trim().split(',').filter_map(one).collect()
 }
 
-fn without(range: PortRange, holes: &[PortRange]) -> Vec<PortRange> {
-    let mut rest = vec![range];
-    for hole in holes {
-        rest = rest
-            .into_iter()
-            .flat_map(|range| {
-                if hole.last() < range.first() || range.last() < hole.first() {
-                    return vec![range];
-                }
-                let below = hole.first().checked_sub(1).and_then(|last| PortRange::new(range.first(), last));
-                let above = hole.last().checked_add(1).and_then(|first| PortRange::new(first, range.last()));
-                [below, above].into_iter().flatten().collect()
-            })
-            .collect();
-    }
-    rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn reserved_ports_are_no_ephemeral_ones() {
-        let rest = without(port_range("32768\t60999\n").unwrap(), &reserved("32768-32770,40000\n"));
+        let rest = subtract_ports(&[port_range("32768\t60999\n").unwrap()], &reserved("32768-32770,40000\n"));
         let shown: Vec<String> = rest.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["32771-39999", "40001-60999"]);
         assert_eq!(reserved("\n"), []);

@@ -12,10 +12,8 @@ use notrack_core::net::{PortRange, Proto};
 use notrack_core::packet::Tuple;
 use notrack_core::policy::Action;
 use notrack_netlink::conntrack::{Conntrack, Entry, Filter, Masked, Status};
-use notrack_netlink::host;
 use notrack_netlink::socket::NetlinkError;
-
-use crate::surroundings;
+use notrack_netlink::{host, surroundings};
 
 /// The old iptables changes without a new generation of nf_tables, routing and devices without either: all are looked
 /// at this often.
@@ -42,13 +40,19 @@ pub struct HostWatch {
 
 impl HostWatch {
     /// What lives on the node, as of now or at most some seconds ago. A node without policies is not looked at.
-    pub fn host(&mut self, generation: u32, rule_set: &RuleSet, is_new: bool) -> Result<Arc<Host>, NetlinkError> {
+    pub fn host(
+        &mut self,
+        generation: u32,
+        rule_set: &RuleSet,
+        is_new: bool,
+    ) -> Result<Arc<Host>, NetlinkError> {
         let now = Instant::now();
         if rule_set.policies().is_empty() {
             *self = HostWatch::default();
             return Ok(self.known.clone());
         }
-        let due = |since: Option<Instant>, every| since.is_none_or(|since| now.duration_since(since) >= every);
+        let due =
+            |since: Option<Instant>, every| since.is_none_or(|since| now.duration_since(since) >= every);
         let looks = is_new || due(self.looked, LOOK);
         let legacy = match (&self.state, looks) {
             (Some((_, legacy)), false) => *legacy,
@@ -103,9 +107,8 @@ fn translated(rule_set: &RuleSet) -> Result<(Vec<Translated>, bool), NetlinkErro
     let flows = rule_set.policies().iter().flat_map(|policy| &policy.flows);
     let named: Vec<(Proto, PortRange)> =
         flows.filter(|flow| flow.action == Action::NoTrack).flat_map(|flow| flow.ports.clone()).collect();
-    let is_named = |proto: u8, port: u16| {
-        named.iter().any(|(of, ports)| of.number() == proto && ports.contains(port))
-    };
+    let is_named =
+        |proto: u8, port: u16| named.iter().any(|(of, ports)| of.number() == proto && ports.contains(port));
     let mut servers: BTreeMap<(u8, IpAddr, u16, IpAddr, u16), Translated> = BTreeMap::new();
     let mut more = false;
     let mut conntrack = Conntrack::open()?;

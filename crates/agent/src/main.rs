@@ -8,8 +8,10 @@ mod engine;
 mod evict;
 mod facts;
 mod folder;
+mod handover;
 mod host;
 mod intent;
+mod lasting;
 mod listeners;
 mod lock;
 mod metrics;
@@ -19,7 +21,6 @@ mod run;
 mod sampler;
 mod shown;
 mod ssh;
-mod surroundings;
 
 use std::process::ExitCode;
 

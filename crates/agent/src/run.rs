@@ -8,6 +8,8 @@ use anyhow::Context;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
 use notrack_core::diff::{Op, Transaction};
+use notrack_core::facts::Tracked;
+use notrack_core::nf::Table;
 use notrack_netlink::adapters;
 use notrack_netlink::nft::{Netfilter, Nft};
 use notrack_runtime::{server, shutdown};
@@ -18,7 +20,9 @@ use crate::agent::Agent;
 use crate::args::{self, Args, Command, Keep, Mode};
 use crate::cluster;
 use crate::cluster::source::PlanSource;
-use crate::engine::Settings;
+use crate::engine::{self, Settings};
+use crate::facts;
+use crate::handover::{Before, Handover};
 use crate::intent::{FolderSource, Source};
 use crate::lock;
 
@@ -72,7 +76,7 @@ fn remove() -> anyhow::Result<ExitCode> {
     if nft.observe()?.is_none() {
         println!("no table of ours in this network namespace");
     } else {
-        nft.commit(&Transaction { ops: vec![Op::DeleteTable] })?;
+        remove_table(&mut nft)?;
         println!("removed table inet {}", notrack_core::nf::TABLE_NAME);
     }
     // Last: until the table was gone they let through what was bypassed.
@@ -82,6 +86,20 @@ fn remove() -> anyhow::Result<ExitCode> {
         println!("removed {} rules from other programs' firewalls", added.len());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn remove_table(nft: &mut Nft) -> anyhow::Result<()> {
+    let (next, ephemeral) = (Table::default(), facts::ephemeral());
+    // Whatever is unknown, the rules go.
+    let tracked = engine::tracked().unwrap_or_else(|error| {
+        tracing::warn!("bypassed connections are not handed over to tracking: {error}");
+        Tracked { ipv4: false, ipv6: false }
+    });
+    let handover = Handover { before: Before::Unknown, next: &next, tracked, ephemeral: &ephemeral };
+    handover.ahead();
+    nft.commit(&Transaction { ops: vec![Op::DeleteTable] })?;
+    handover.behind();
+    Ok(())
 }
 
 fn once(mut agent: Agent) -> ExitCode {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::Host;
 use crate::kept::Kept;
 use crate::net::{Family, PortRange, Proto};
+use crate::packet::Tuple;
 
 /// The facts of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,10 @@ pub struct NodeFacts {
     /// What else lives on the node: other programs' rules, translated connections, what changes how packets go.
     #[serde(default)]
     pub host: Arc<Host>,
+    /// Connections that stay tracked under policies with `existingEntries: Keep`, as their clients send: they were
+    /// tracked when their policy took effect, and have not ended since.
+    #[serde(default)]
+    pub lasting: Arc<BTreeSet<Tuple>>,
     /// Labels of the node, for `nodeSelector`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -103,6 +108,7 @@ impl NodeFacts {
             tracked: Tracked { ipv4: true, ipv6: true },
             kept: Vec::new(),
             host: Arc::default(),
+            lasting: Arc::default(),
             labels: BTreeMap::new(),
         }
     }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use crate::compile::RuleSet;
 use crate::facts::{NodeFacts, ProtectedSide};
+use crate::hazard::HazardKind;
 use crate::net::{AddressRange, PortRange, Proto};
 use crate::nf::Hook;
 use crate::packet::{Judgement, Packet, Tuple, interface_matches};
@@ -34,6 +35,19 @@ struct Ends {
     client: (IpAddr, u16),
 }
 
+impl Ends {
+    fn as_client_sends(self) -> Tuple {
+        let Ends { proto, server, client } = self;
+        Tuple {
+            source: client.0,
+            destination: server.0,
+            proto: proto.number(),
+            source_port: client.1,
+            destination_port: server.1,
+        }
+    }
+}
+
 /// Judges a packet at a raw hook.
 pub fn judge(rule_set: &RuleSet, facts: &NodeFacts, hook: Hook, packet: &Packet) -> Judgement {
     let error = is_icmp_error(packet);
@@ -46,7 +60,8 @@ pub fn judge(rule_set: &RuleSet, facts: &NodeFacts, hook: Hook, packet: &Packet)
         let Some(owner) = owner(rule_set, facts, reading, ends, &packet.interface) else { continue };
         let fits =
             if error { owner.compensation.icmp_errors } else { fits(owner, reading, ends.proto, packet) };
-        if fits && owner.mode == Mode::Enforce {
+        let lasts = owner.keeps_entries && !error && facts.lasting.contains(&ends.as_client_sends());
+        if fits && !lasts && owner.mode == Mode::Enforce {
             return Judgement::Bypassed(owner.name.clone());
         }
     }
@@ -182,6 +197,15 @@ fn is_protected(facts: &NodeFacts, node: Node, ends: Ends) -> bool {
 
 /// Whether a flow names these ends.
 fn names(flow: &ValidatedFlow, facts: &NodeFacts, node: Node, ends: Ends, interface: &str) -> bool {
+    // FTP, TFTP, PPTP and SIP, whose helpers need the entry.
+    let helped = match ends.proto {
+        Proto::Tcp => [21, 1723, 5060].contains(&ends.server.1),
+        Proto::Udp => [69, 5060].contains(&ends.server.1),
+        Proto::Sctp => false,
+    };
+    if helped && flow.action == Action::NoTrack && !flow.acknowledged.contains(&HazardKind::Helper) {
+        return false;
+    }
     let port =
         |port: u16| flow.ports.iter().any(|(proto, range)| *proto == ends.proto && range.contains(port));
     let peer = |address| flow.peers.as_ref().is_none_or(|ranges| any_address(ranges, address));

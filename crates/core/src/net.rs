@@ -391,6 +391,25 @@ pub fn merge_addresses(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
     merged
 }
 
+/// `ranges` without `holes`, in order. Neither needs to be sorted or disjoint; the result is both.
+pub fn subtract_ports(ranges: &[PortRange], holes: &[PortRange]) -> Vec<PortRange> {
+    let mut rest = ranges.to_vec();
+    for hole in holes {
+        rest = rest
+            .into_iter()
+            .flat_map(|range| {
+                if range.intersection(*hole).is_none() {
+                    return vec![range];
+                }
+                let below = hole.first.checked_sub(1).and_then(|last| PortRange::new(range.first, last));
+                let above = hole.last.checked_add(1).and_then(|first| PortRange::new(first, range.last));
+                [below, above].into_iter().flatten().collect()
+            })
+            .collect();
+    }
+    merge_ports(rest)
+}
+
 /// The same ports as a sorted list of disjoint, non-adjacent ranges.
 pub fn merge_ports(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
     ranges.sort();

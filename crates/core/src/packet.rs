@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::nf::{Direction, Hook};
 
+const TCP: u8 = 6;
+const TCP_ACK: u8 = 0x10;
+
 /// The tuple of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -20,6 +23,19 @@ pub struct Tuple {
     pub source_port: u16,
     /// Destination port.
     pub destination_port: u16,
+}
+
+impl Tuple {
+    /// The tuple of packets the other way.
+    pub fn mirrored(self) -> Tuple {
+        Tuple {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..self
+        }
+    }
 }
 
 /// A packet at one of the raw hooks.
@@ -38,6 +54,12 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// A packet in the middle of a flow: of TCP an ACK alone, which fits both directions.
+    pub fn amid(tuple: Tuple, interface: &str) -> Packet {
+        let tcp_flags = if tuple.proto == TCP { TCP_ACK } else { 0 };
+        Packet { tuple, tcp_flags, icmp_type: 0, embedded: None, interface: interface.to_owned() }
+    }
+
     /// Whether the interface on the side of `direction` is known at `hook`, and its name.
     pub fn interface(&self, hook: Hook, direction: Direction) -> Option<&str> {
         match (hook, direction) {

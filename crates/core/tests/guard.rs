@@ -20,7 +20,8 @@ fn rule_set(spec: &str) -> RuleSet {
          mode: Enforce\n  {spec}\n"
     );
     let parsed = parse("p.yaml", &text);
-    let policy = validate(&parsed.manifests.first().unwrap_or_else(|| panic!("{parsed:?}")).policy).unwrap();
+    assert!(parsed.manifests.len() == 1, "{parsed:?}");
+    let policy = validate(&parsed.manifests[0].policy).unwrap();
     RuleSet::new(vec![policy.into()], Vec::new())
 }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use notrack_core::facts::NodeFacts;
 use notrack_core::model::judge;
 use notrack_core::nf::Hook;
 use notrack_core::nf::eval::evaluate;
@@ -20,9 +21,12 @@ proptest! {
         kept in support::kept(),
         facts in support::any_facts(),
         packets in prop::collection::vec(support::packet_and_aim(), 40),
+        lasting in any::<u64>(),
     ) {
         let rule_set = support::rule_set_keeping(&policies, &kept);
         let packets: Vec<_> = packets.iter().map(|packet| support::aimed(packet, &policies)).collect();
+        let lasting = support::lasting(&packets, lasting).into();
+        let facts = NodeFacts { lasting, ..facts };
         let rendered = render(&rule_set, &facts, None).unwrap();
         for packet in &packets {
             for hook in [Hook::Prerouting, Hook::Output] {

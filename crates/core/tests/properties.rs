@@ -1,6 +1,7 @@
 //! What holds for every policy, also for objects that no API server has looked at.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
+#[allow(dead_code, reason = "the model's tests use the rest")]
 mod support;
 mod wellformed;
 
@@ -61,11 +62,16 @@ fn must_be_tracked(
         rule_set.policies().iter().flat_map(|policy| &policy.flows).any(|flow| !flow.interfaces.is_empty());
     let kept = rule_set.kept().iter().chain(&facts.kept);
     let mut binding = kept.filter(|kept| !(kept.spares_interfaces && named_interfaces));
-    let named = |kept: &notrack_core::kept::Kept, (address, port): (IpAddr, u16)| {
+    let named = |kept: &notrack_core::kept::Kept, (address, port): (IpAddr, u16), other: IpAddr| {
         let addressed = kept.addresses.map_or_else(|| facts.is_own(address), |range| range.contains(address));
-        kept.protocol.number() == proto && kept.ports.contains(port) && addressed
+        kept.protocol.number() == proto
+            && kept.ports.contains(port)
+            && addressed
+            && kept.clients.is_none_or(|range| range.contains(other))
     };
-    binding.any(|kept| named(kept, local) || named(kept, remote)).then_some("kept for the cluster")
+    binding
+        .any(|kept| named(kept, local, remote.0) || named(kept, remote, local.0))
+        .then_some("kept for the cluster")
 }
 
 /// Whether some enforced flow has a port and the addresses of the packet, whichever end is which.

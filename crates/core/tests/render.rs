@@ -21,6 +21,7 @@ fn facts() -> NodeFacts {
         tracked: Tracked { ipv4: true, ipv6: true },
         kept: Vec::new(),
         host: Arc::default(),
+        lasting: Arc::default(),
         labels: BTreeMap::new(),
     }
 }

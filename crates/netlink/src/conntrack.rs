@@ -7,6 +7,7 @@
 use crate::attr::{AttrError, Message, nfnl_type};
 use crate::socket::{NetlinkError, Socket, flags};
 
+mod create;
 mod delete;
 mod entry;
 mod filter;
@@ -18,6 +19,7 @@ mod status;
 pub mod sysctl;
 mod write;
 
+pub use create::{Adopted, Existing};
 pub use delete::{Deleted, Pace};
 pub use entry::{Entry, KeepReason, L4, Tuple, Zone};
 pub use filter::{Family, Filter, Masked, TupleFilter};
@@ -25,6 +27,7 @@ pub use stats::{CpuStats, Stats};
 pub use status::{Status, TcpState};
 
 const NFNL_SUBSYS_CTNETLINK: u8 = 1;
+const CT_NEW: u16 = nfnl_type(NFNL_SUBSYS_CTNETLINK, 0);
 const CT_GET: u16 = nfnl_type(NFNL_SUBSYS_CTNETLINK, 1);
 const CT_DELETE: u16 = nfnl_type(NFNL_SUBSYS_CTNETLINK, 2);
 const CT_GET_STATS_CPU: u16 = nfnl_type(NFNL_SUBSYS_CTNETLINK, 4);
@@ -65,6 +68,8 @@ mod cta {
     /// Inside the protocol's information.
     pub const PROTOINFO_TCP: u16 = 1;
     pub const PROTOINFO_TCP_STATE: u16 = 1;
+    pub const PROTOINFO_TCP_FLAGS_ORIGINAL: u16 = 4;
+    pub const PROTOINFO_TCP_FLAGS_REPLY: u16 = 5;
     /// Inside the filter of a dump.
     pub const FILTER_ORIG_FLAGS: u16 = 1;
     pub const FILTER_REPLY_FLAGS: u16 = 2;

@@ -5,6 +5,7 @@ pub mod conntrack;
 pub mod host;
 pub mod nft;
 pub mod socket;
+pub mod sockets;
 pub mod surroundings;
 pub mod tracking;
 mod xtables;

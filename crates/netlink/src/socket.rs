@@ -40,6 +40,10 @@ pub mod flags {
     pub const DUMP_INTR: u16 = 0x10;
     /// Give all objects (`NLM_F_ROOT | NLM_F_MATCH`).
     pub const DUMP: u16 = 0x300;
+    /// To requests that make an object: refuse where it exists (`NLM_F_EXCL`).
+    pub const EXCL: u16 = 0x200;
+    /// Make it where it does not exist (`NLM_F_CREATE`).
+    pub const CREATE: u16 = 0x400;
 }
 
 /// The kernel fills dump buffers up to 32 KiB when the reader has once offered as much

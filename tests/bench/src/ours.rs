@@ -135,6 +135,7 @@ fn facts(addresses: impl Iterator<Item = IpAddr>) -> NodeFacts {
         tracked: Tracked { ipv4: true, ipv6: true },
         kept: Vec::new(),
         host: Arc::default(),
+        lasting: Arc::default(),
         labels: BTreeMap::new(),
     }
 }

@@ -30,14 +30,43 @@ impl Connection {
         Ok(Connection { client, server })
     }
 
-    /// Sends something each way.
+    /// Sends something each way, the client first.
     pub fn talk(&mut self) -> io::Result<()> {
-        let mut byte = [0];
-        self.client.write_all(b"?")?;
-        self.server.read_exact(&mut byte)?;
-        self.server.write_all(b"!")?;
-        self.client.read_exact(&mut byte)
+        exchange(&mut self.client, &mut self.server)
     }
+
+    /// Sends something each way, the server first.
+    pub fn talk_back(&mut self) -> io::Result<()> {
+        exchange(&mut self.server, &mut self.client)
+    }
+
+    /// Sends so many bytes from the client to the server.
+    pub fn pour(&mut self, bytes: usize) -> io::Result<()> {
+        let Connection { client, server } = self;
+        std::thread::scope(|scope| {
+            let sent = scope.spawn(|| client.write_all(&vec![0; bytes]));
+            server.read_exact(&mut vec![0; bytes])?;
+            sent.join().unwrap_or_else(|_| Err(ErrorKind::Other.into()))
+        })
+    }
+
+    /// The addresses of client and server.
+    pub fn ends(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.client.local_addr()?, self.client.peer_addr()?))
+    }
+
+    /// The client's port, which tells it from other connections to the same server.
+    pub fn client_port(&self) -> io::Result<u16> {
+        Ok(self.client.local_addr()?.port())
+    }
+}
+
+fn exchange(one: &mut TcpStream, other: &mut TcpStream) -> io::Result<()> {
+    let mut byte = [0];
+    one.write_all(b"?")?;
+    other.read_exact(&mut byte)?;
+    other.write_all(b"!")?;
+    one.read_exact(&mut byte)
 }
 
 /// Binds on a host. A program that another test is starting holds our closed sockets open until it runs: their ports

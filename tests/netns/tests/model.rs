@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use notrack_core::compile::RuleSet;
 use notrack_core::diff::CounterValue;
+use notrack_core::facts::NodeFacts;
 use notrack_core::model::judge;
 use notrack_core::nf::Hook;
 use notrack_core::packet::{Judgement, Packet, Tuple};
@@ -106,10 +107,12 @@ fn the_kernel_judges_as_the_model() {
     let seen: RefCell<BTreeMap<String, usize>> = RefCell::default();
     let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
     let packets = prop::collection::vec(support::packet_and_aim(), 60);
-    let cases = (support::policies(), support::kept(), support::any_facts(), packets);
+    let cases = (support::policies(), support::kept(), support::any_facts(), packets, any::<u64>());
     TestRunner::new(config)
-        .run(&cases, |(policies, kept, facts, packets)| {
+        .run(&cases, |(policies, kept, facts, packets, lasting)| {
             let packets: Vec<_> = packets.iter().map(|packet| support::aimed(packet, &policies)).collect();
+            let lasting = support::lasting(&packets, lasting).into();
+            let facts = NodeFacts { lasting, ..facts };
             let rule_set = support::rule_set_keeping(&policies, &kept);
             let table = program(&host, &mut nft.borrow_mut(), &rule_set, &facts)
                 .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;

@@ -9,7 +9,7 @@ mod surroundings;
 mod travel;
 
 pub(crate) use firewall::{Firewall, Halted, firewall};
-pub(crate) use helpers::helper_ports;
+pub(crate) use helpers::{helper_ports, ports};
 pub(crate) use rules::{encounters, translated};
 pub(crate) use surroundings::{kept_by_surroundings, surroundings};
 pub(crate) use travel::{Travel, travels, without};

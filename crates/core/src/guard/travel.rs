@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::ports;
 use crate::facts::NodeFacts;
 use crate::host::journey::{Journey, Leg};
 use crate::host::region::{Axis, Ranges, Region, interfaces};
@@ -37,8 +38,7 @@ struct Ends {
 pub(crate) fn travels<'a>(flow: &ValidatedFlow, facts: &NodeFacts, travel: &'a Travel) -> Vec<Journey<'a>> {
     let mut journeys = Vec::new();
     for proto in Proto::ALL {
-        let ports: Vec<PortRange> =
-            flow.ports.iter().filter(|(of, _)| *of == proto).map(|(_, ports)| *ports).collect();
+        let ports = ports(flow, proto);
         if ports.is_empty() {
             continue;
         }

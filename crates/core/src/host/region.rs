@@ -123,6 +123,9 @@ pub(crate) struct Region {
 /// A comparison that cannot be made: where it is (table, chain, handle, step).
 pub(crate) type Doubt = (usize, String, u64, usize);
 
+/// A part of a region, and the number of the box that has it.
+pub(crate) type InBox = (usize, Region);
+
 impl Region {
     /// Every packet.
     pub fn everything() -> Region {
@@ -167,7 +170,7 @@ impl Region {
         axes: &[Axis],
         boxes: &[&ValueBox],
         most: usize,
-    ) -> Option<(Vec<(usize, Region)>, Vec<Region>)> {
+    ) -> Option<(Vec<InBox>, Vec<Region>)> {
         let (mut inside, mut rest) = (Vec::new(), vec![self]);
         for (number, values) in boxes.iter().enumerate() {
             let mut outside = Vec::with_capacity(rest.len());

@@ -11,6 +11,8 @@ use crate::packet::{Packet, Tuple, interface_matches};
 pub struct Outcome {
     /// A notrack statement was reached.
     pub untracked: bool,
+    /// The chain that had this statement.
+    pub notrack_in: Option<String>,
     /// The packet was discarded.
     pub dropped: bool,
     /// The counters that counted it.
@@ -56,7 +58,7 @@ impl Run<'_> {
             return Flow::Drop;
         }
         for rule in &chain.rules {
-            match self.rule(rule) {
+            match self.rule(name, rule) {
                 None => {}
                 Some(Verdict::Accept) => return Flow::Accept,
                 Some(Verdict::Drop) => return Flow::Drop,
@@ -71,7 +73,7 @@ impl Run<'_> {
         Flow::Continue
     }
 
-    fn rule(&mut self, rule: &Rule) -> Option<Verdict> {
+    fn rule(&mut self, chain: &str, rule: &Rule) -> Option<Verdict> {
         let packet = self.packet;
         for statement in &rule.0 {
             let matched = match statement {
@@ -98,6 +100,7 @@ impl Run<'_> {
                 },
                 Statement::Notrack => {
                     self.outcome.untracked = true;
+                    self.outcome.notrack_in = Some(chain.to_owned());
                     true
                 }
                 Statement::CtUntracked => self.outcome.untracked,

@@ -98,10 +98,10 @@ impl FieldType {
     }
 }
 
-/// The longest key: IPv6 address, protocol, port, each padded.
-const MAX_LEN: usize = 24;
+/// The longest key: two IPv6 addresses, two ports, a protocol, each padded.
+const MAX_LEN: usize = 44;
 
-/// A key of at most 24 bytes, without an allocation of its own: a node may have 100,000 of them.
+/// A key of at most 44 bytes, without an allocation of its own: a node may have 100,000 of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     bytes: [u8; MAX_LEN],

@@ -12,7 +12,7 @@ use super::findings::examine;
 use super::guarded::{Guarded, Wanted, guard};
 use crate::compile::RuleSet;
 use crate::facts::{NodeFacts, ProtectedSide};
-use crate::guard::{Travel, helper_ports, kept_by_surroundings, translated};
+use crate::guard::{Travel, kept_by_surroundings, ports, translated};
 use crate::hazard::Finding;
 use crate::host::Adapter;
 use crate::kept::Kept;
@@ -176,7 +176,6 @@ fn kept(rule_set: &RuleSet, facts: &NodeFacts, wanted: &[Wanted<'_>]) -> Vec<Kep
     kept.extend(kept_by_surroundings(facts));
     for Wanted { flow, .. } in wanted {
         kept.extend(translated(flow, facts, &travel));
-        kept.extend(helper_ports(flow));
     }
     kept.sort();
     kept.dedup();
@@ -259,8 +258,7 @@ fn everything(class: Class, proto: Proto) -> Clause {
 fn flow_clauses(flow: &ValidatedFlow, facts: &NodeFacts, outcome: Outcome) -> Vec<Clause> {
     let mut clauses = Vec::new();
     for proto in Proto::ALL {
-        let ports: Vec<PortRange> =
-            flow.ports.iter().filter(|(of, _)| *of == proto).map(|(_, ports)| *ports).collect();
+        let ports = ports(flow, proto);
         if ports.is_empty() {
             continue;
         }

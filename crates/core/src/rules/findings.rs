@@ -3,7 +3,7 @@
 use super::clause::served_addresses;
 use crate::compile::RuleSet;
 use crate::facts::{NodeFacts, ProtectedSide};
-use crate::guard::Found;
+use crate::guard::{Found, helper_ports};
 use crate::hazard::{Cause, Effect, Finding, HazardKind};
 use crate::kept::Kept;
 use crate::net::{AddressRange, PortRange};
@@ -38,6 +38,10 @@ pub(super) fn examine(
     if is_empty {
         let (hazard, evidence) = why_empty(flow, facts);
         found(Effect::Refused, Cause::Hazard(hazard), evidence);
+    }
+    for (proto, port, name) in helper_ports(flow) {
+        let evidence = format!("{proto} {port} is {name}, whose other connections are found by a helper");
+        found(Effect::Subtracted, Cause::Hazard(HazardKind::Helper), evidence);
     }
     for (proto, ports) in &flow.ports {
         for protected in facts.protected.iter().filter(|protected| protected.protocol == *proto) {

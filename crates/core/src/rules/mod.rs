@@ -6,6 +6,7 @@ mod cells;
 mod clause;
 mod findings;
 mod guarded;
+mod lasting;
 mod limit;
 mod render;
 mod sites;
@@ -13,5 +14,8 @@ mod writer;
 
 pub(crate) use clause::served_addresses;
 pub use clause::{Class, Clause, Clauses, Outcome, localise};
-pub use render::{BYPASS_PRIORITY, RenderError, Rendered, counter_name, render};
+pub use lasting::lasting_of;
+pub use render::{
+    BYPASS_PRIORITY, RenderError, Rendered, counter_name, half_of_chain, policy_of_chain, render,
+};
 pub use sites::{Half, Interfaces, Site, View, sites};

@@ -9,9 +9,9 @@ use thiserror::Error;
 
 use super::cells::{Cell, cells};
 use super::clause::{Class, Outcome, localise};
-use super::limit;
 use super::sites::{Half, Interfaces, View, sites};
 use super::writer::{ClassCells, MOST_ELEMENTS, Purpose, Writer};
+use super::{lasting, limit};
 use crate::compile::RuleSet;
 use crate::facts::NodeFacts;
 use crate::hazard::{Cause, Effect, Finding, HazardKind};
@@ -69,6 +69,22 @@ pub fn counter_name(policy: &str) -> String {
 /// The chain that a policy's packets go to, per direction: which TCP flags fit depends on it.
 pub(super) fn bypass_chain(policy: &ValidatedPolicy, half: Half) -> Arc<str> {
     format!("p-{}-{}", policy.name, half.suffix()).into()
+}
+
+/// Which way the packets go that a policy's chain bypasses; `None` for other chains.
+pub fn half_of_chain(name: &str) -> Option<Half> {
+    parts_of_chain(name).map(|(_, half)| half)
+}
+
+/// The policy that a chain belongs to; `None` for chains of none.
+pub fn policy_of_chain(name: &str) -> Option<&str> {
+    parts_of_chain(name).map(|(policy, _)| policy)
+}
+
+fn parts_of_chain(name: &str) -> Option<(&str, Half)> {
+    let (policy, suffix) = name.strip_prefix("p-")?.rsplit_once('-')?;
+    let half = Half::ALL.into_iter().find(|half| half.suffix() == suffix)?;
+    Some((policy, half))
 }
 
 /// The chain that limits a policy's new connections.
@@ -316,6 +332,9 @@ fn add_policy_chains(table: &mut Table, policy: &ValidatedPolicy, facts: &NodeFa
         let count = Statement::Counter(counter.as_str().into());
         match policy.mode {
             Mode::Enforce => {
+                if policy.keeps_entries {
+                    rules.extend(lasting::rules(table, half, facts));
+                }
                 rules.push(Rule(vec![Statement::Notrack]));
                 rules.push(Rule(if facts.tracked.ct_expression_is_free() {
                     vec![Statement::CtUntracked, count]

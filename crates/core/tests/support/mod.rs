@@ -37,6 +37,7 @@ pub fn facts() -> NodeFacts {
         tracked: Tracked { ipv4: true, ipv6: true },
         kept: Vec::new(),
         host: Arc::default(),
+        lasting: Arc::default(),
         labels: BTreeMap::new(),
     }
 }
@@ -159,24 +160,27 @@ fn flow(name: String) -> impl Strategy<Value = ValidatedFlow> {
 fn policy(name: String) -> impl Strategy<Value = ValidatedPolicy> {
     let flows = (flow("a".into()), prop::option::of(flow("b".into())));
     let mode = prop::sample::select(vec![Mode::Enforce, Mode::Enforce, Mode::Enforce, Mode::Audit]);
-    (flows, mode, any::<bool>(), any::<bool>(), prop::option::of(0i64..3)).prop_map(
-        move |((first, second), mode, strict_tcp_flags, icmp_errors, created)| ValidatedPolicy {
-            name: name.clone(),
-            uid: None,
-            generation: None,
-            created,
-            selector: Selector::default(),
-            mode,
-            flows: [Some(first), second].into_iter().flatten().collect(),
-            adapts_firewall: false,
-            keeps_entries: false,
-            compensation: Compensation {
-                strict_tcp_flags,
-                icmp_errors,
-                // Above what a test sends in a second.
-                new_connections_per_second: if strict_tcp_flags { 5000 } else { 0 },
-            },
-            expires: None,
+    let created = prop::option::of(0i64..3);
+    (flows, mode, any::<bool>(), any::<bool>(), any::<bool>(), created).prop_map(
+        move |((first, second), mode, keeps_entries, strict_tcp_flags, icmp_errors, created)| {
+            ValidatedPolicy {
+                name: name.clone(),
+                uid: None,
+                generation: None,
+                created,
+                selector: Selector::default(),
+                mode,
+                flows: [Some(first), second].into_iter().flatten().collect(),
+                adapts_firewall: false,
+                keeps_entries,
+                compensation: Compensation {
+                    strict_tcp_flags,
+                    icmp_errors,
+                    // Above what a test sends in a second.
+                    new_connections_per_second: if strict_tcp_flags { 5000 } else { 0 },
+                },
+                expires: None,
+            }
         },
     )
 }
@@ -236,6 +240,16 @@ fn tuple(v4: bool) -> impl Strategy<Value = Tuple> {
             destination_port,
         },
     )
+}
+
+/// Connections that last: those of some of the packets, in either direction.
+pub fn lasting(packets: &[Packet], which: u64) -> BTreeSet<Tuple> {
+    let bit = |place: usize| which >> (place % 64) & 1 == 1;
+    let of_flows =
+        packets.iter().enumerate().filter(|(place, packet)| bit(2 * place) && packet.embedded.is_none());
+    of_flows
+        .map(|(place, packet)| if bit(2 * place + 1) { packet.tuple } else { packet.tuple.mirrored() })
+        .collect()
 }
 
 /// A packet; one in four is an ICMP error about another.

@@ -1,7 +1,7 @@
 //! One tracked connection.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Status, TcpState};
 
@@ -57,6 +57,17 @@ impl Tuple {
         match self.l4 {
             L4::Ports { destination, .. } => Some(destination),
             L4::Icmp { .. } | L4::Addresses => None,
+        }
+    }
+
+    /// A direction of a TCP connection.
+    #[must_use]
+    pub const fn tcp(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self {
+            source: source.ip(),
+            destination: destination.ip(),
+            protocol: 6,
+            l4: L4::Ports { source: source.port(), destination: destination.port() },
         }
     }
 }

@@ -16,6 +16,8 @@ pub const BUCKETS: &str = "nf_conntrack_buckets";
 pub const COUNT: &str = "nf_conntrack_count";
 /// Whether a TCP connection may be picked up in its middle (1) or not (0).
 pub const TCP_LOOSE: &str = "nf_conntrack_tcp_loose";
+/// Seconds without a packet after which an open TCP connection is forgotten.
+pub const TCP_ESTABLISHED: &str = "nf_conntrack_tcp_timeout_established";
 
 /// A setting that cannot be read or written.
 #[derive(Debug, Error)]

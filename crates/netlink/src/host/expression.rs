@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use notrack_core::host::{Act, Field, HostVerdict, Match, Members, Step, TableFamily};
+use notrack_core::net::Family;
 
 use super::compare::{Comparison, Judged, Relation, compare, join, ones, within};
 use super::interfaces::Interfaces;
@@ -238,11 +239,7 @@ impl Meaning {
             match (field, low) {
                 (Field::Family, 2 | 10) => {
                     let v4 = *low == 2;
-                    self.known.family = Some(if v4 {
-                        notrack_core::net::Family::Ipv4
-                    } else {
-                        notrack_core::net::Family::Ipv6
-                    });
+                    self.known.family = Some(if v4 { Family::Ipv4 } else { Family::Ipv6 });
                     self.family_said = Some(piece);
                 }
                 (Field::L4Proto, proto) => {
@@ -380,9 +377,14 @@ impl Meaning {
         let revision = number(data, uapi::NFTA_XT_REV)?.and_then(|revision| u8::try_from(revision).ok());
         let info = data.find(uapi::NFTA_XT_INFO)?.map_or(&[][..], |info| info.payload);
         let revision = revision.unwrap_or_default();
+        let family = match scope.family {
+            TableFamily::Ip => Some(Family::Ipv4),
+            TableFamily::Ip6 => Some(Family::Ipv6),
+            TableFamily::Inet => None,
+        };
         let part = match expression {
-            "match" => xt::matching(name, revision, info, scope.ip_sets),
-            _ => xt::target(name, revision, info),
+            "match" => xt::matching(family, name, revision, info, scope.ip_sets),
+            _ => xt::target(family, name, revision, info),
         };
         self.steps.extend(part.steps);
         self.comment = self.comment.take().or(part.comment);

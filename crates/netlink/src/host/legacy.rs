@@ -9,7 +9,7 @@ use notrack_core::host::{
 };
 use notrack_core::net::Family;
 
-use super::xt::{IpSets, matching_of, target_of};
+use super::xt::{self, IpSets};
 use crate::conntrack;
 use crate::xtables::{BOTH, Entries, Entry, Extension, Iptables, Layout, Rules};
 
@@ -177,7 +177,7 @@ fn rule(
     let mut comment = None;
     let mut matches = entry.matches();
     for Extension { name, revision, info } in matches.by_ref() {
-        let part = matching_of(Some(family), name, revision, info, sets);
+        let part = xt::matching(Some(family), name, revision, info, sets);
         steps.extend(part.steps);
         words.push(part.text);
         comment = comment.or(part.comment);
@@ -192,7 +192,7 @@ fn rule(
             words.push(text);
         }
     } else {
-        let part = target_of(Some(family), target.name, target.revision, target.info);
+        let part = xt::target(Some(family), target.name, target.revision, target.info);
         steps.extend(part.steps);
         words.push(part.text);
     }

@@ -41,20 +41,8 @@ impl Part {
     }
 }
 
-/// A match in a table whose family is not told: told from its bytes, where they differ.
-#[allow(dead_code, reason = "for readers that do not know the family")]
-pub(super) fn matching(name: &str, revision: u8, info: &[u8], sets: &mut IpSets) -> Part {
-    matching_of(None, name, revision, info, sets)
-}
-
-/// A target in a table whose family is not told.
-#[allow(dead_code, reason = "for readers that do not know the family")]
-pub(super) fn target(name: &str, revision: u8, info: &[u8]) -> Part {
-    target_of(None, name, revision, info)
-}
-
-/// A match. What is not understood may or may not match.
-pub(super) fn matching_of(
+/// A match. What is not understood may or may not match. Without the family it is told from the bytes, where they differ.
+pub(super) fn matching(
     family: Option<Family>,
     name: &str,
     revision: u8,
@@ -93,7 +81,7 @@ pub(super) fn matching_of(
 }
 
 /// A target. What is not understood may do anything.
-pub(super) fn target_of(family: Option<Family>, name: &str, revision: u8, info: &[u8]) -> Part {
+pub(super) fn target(family: Option<Family>, name: &str, revision: u8, info: &[u8]) -> Part {
     let mut part = target::read(family, name, revision, info)
         .unwrap_or_else(|| Part::new(vec![Step::Opaque(name.to_owned())], String::new()));
     if !part.text.starts_with("-j ") {

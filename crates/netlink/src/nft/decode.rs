@@ -333,6 +333,7 @@ fn known_keys() -> Vec<Vec<FieldType>> {
         keys.push(vec![address, InetProto, InetService]);
         keys.push(vec![InetService, InetProto, address]);
         keys.push(vec![address, InetService]);
+        keys.push(vec![address, InetService, address, InetService, InetProto]);
     }
     let raw = |offset, bits| FieldType::Raw { offset, bits };
     // Addresses and ports of the packet that an ICMP error embeds; behind a fragment header for the last one.

@@ -2,9 +2,9 @@
 
 use notrack_core::host::{
     Act, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, ChainKind, Field, HostBase, HostHook, HostSet,
-    HostVerdict, Match, Members, Step, ValueBox, interface_number, interface_prefix,
+    HostVerdict, Match, Members, NatTarget, NatTo, Step, ValueBox, interface_number, interface_prefix,
 };
-use notrack_core::net::Family;
+use notrack_core::net::{AddressRange, Family, PortRange};
 
 use super::support::{loaded, only, read};
 
@@ -171,7 +171,9 @@ fn interfaces_marks_and_flags() {
     );
     assert_eq!(one("meta mark 0x10203 accept"), [is(Field::Mark, 0x10203), ACCEPT]);
     assert_eq!(one("meta mark > 0x102 accept"), [boxes(Field::Mark, &[(0x103, 0xffff_ffff)]), ACCEPT]);
-    assert_eq!(one("meta mark & 0xff == 0x10 accept"), [unknown(Field::Mark), ACCEPT]);
+    let masked = Members::Masked { mask: 0xff, values: vec![0x10] };
+    let masked = Match { fields: vec![Field::Mark], inverted: false, of: masked };
+    assert_eq!(one("meta mark & 0xff == 0x10 accept"), [Step::Match(masked), ACCEPT]);
     let flags = one("tcp flags & (fin | syn | rst | ack) == syn accept");
     let Step::Match(Match { of: Members::Boxes(boxes_of), inverted: false, .. }) = &flags[1] else {
         panic!("{flags:?}")
@@ -303,13 +305,15 @@ fn translation() {
         let steps = table.chains[chain].rules.iter().flat_map(|rule| &rule.steps);
         steps.filter_map(|step| if let Step::Act(act) = step { Some(act.clone()) } else { None }).collect()
     };
-    let dnat = |to: &str| Act::Dnat(to.to_owned());
-    assert_eq!(acts("in"), [dnat("tcp dport map @servers"), dnat("this host to :80"), dnat("10.0.0.2:8080")]);
+    let dnat = |target, port: Option<u16>| Act::Dnat(NatTo { target, ports: port.map(PortRange::one) });
+    let host = NatTarget::Addresses(AddressRange::one([10, 0, 0, 2].into()));
+    let by_map = dnat(NatTarget::Unknown, None);
+    assert_eq!(acts("in"), [by_map.clone(), dnat(NatTarget::Own, Some(80)), dnat(host, Some(8080))]);
     let snat = |to: &str| Act::Snat(to.to_owned());
     assert_eq!(acts("out"), [snat("the address of the interface"), snat("192.0.2.1-192.0.2.9")]);
     let first = &table.chains["in"].rules[0].steps;
     let key = among(&[Field::DestinationPort], "servers");
-    assert_eq!(first[1..], [key, Step::Act(dnat("tcp dport map @servers")), ACCEPT]);
+    assert_eq!(first[1..], [key, Step::Act(by_map), ACCEPT]);
     assert_eq!(table.sets["servers"].elements[0].values, [(80, 80)]);
 }
 

@@ -56,10 +56,10 @@ fn read_all(family: Option<Family>, info: &[u8]) {
     let mut sets = IpSets::default();
     for revision in 0..5 {
         for name in MATCHES {
-            let _ = matching_of(family, name, revision, info, &mut sets);
+            let _ = matching(family, name, revision, info, &mut sets);
         }
         for name in TARGETS {
-            let _ = target_of(family, name, revision, info);
+            let _ = target(family, name, revision, info);
         }
     }
 }
@@ -83,12 +83,12 @@ fn no_length_and_no_bit_panics_or_hangs() {
 #[test]
 fn what_is_not_understood_may_match_and_may_do_anything() {
     let mut sets = IpSets::default();
-    let part = matching("tcp", 0, &[0; 11], &mut sets);
+    let part = matching(None, "tcp", 0, &[0; 11], &mut sets);
     assert_eq!(part.steps, [Step::Opaque("tcp".to_owned())], "cut short");
     assert_eq!(part.text, "-m tcp");
-    let part = matching("conntrack", 9, &[0; 300], &mut sets);
+    let part = matching(None, "conntrack", 9, &[0; 300], &mut sets);
     assert_eq!(part.steps, [Step::Opaque("conntrack".to_owned())], "a revision of the future");
-    let part = target("RAWDNAT", 0, &[0; 48]);
+    let part = target(None, "RAWDNAT", 0, &[0; 48]);
     assert_eq!((part.steps, part.text.as_str()), (vec![Step::Opaque("RAWDNAT".into())], "-j RAWDNAT"));
 }
 
@@ -99,7 +99,7 @@ fn flags_of_tcp_are_every_byte_that_fits() {
     info[6..8].copy_from_slice(&u16::MAX.to_ne_bytes());
     // --syn: of FIN, SYN, RST and ACK exactly SYN.
     (info[9], info[10]) = (0x17, 0x02);
-    let part = matching("tcp", 0, &info, &mut IpSets::default());
+    let part = matching(None, "tcp", 0, &info, &mut IpSets::default());
     assert_eq!(part.text, "-m tcp --tcp-flags FIN,SYN,RST,ACK SYN");
     let [Step::Match(Match { fields, inverted: false, of: Members::Boxes(boxes) })] = &part.steps[..] else {
         panic!("{part:?}")
@@ -115,7 +115,7 @@ fn flags_of_tcp_are_every_byte_that_fits() {
 fn marks_are_compared_under_their_mask() {
     let marks = |mark: u32, mask: u32| {
         let info = [mark.to_ne_bytes(), mask.to_ne_bytes(), [0; 4]].concat();
-        let part = matching("mark", 1, &info, &mut IpSets::default());
+        let part = matching(None, "mark", 1, &info, &mut IpSets::default());
         let [Step::Match(Match { of, .. })] = &part.steps[..] else { panic!("{part:?}") };
         of.clone()
     };
@@ -130,7 +130,7 @@ fn an_address_of_a_family_that_is_not_told_is_read_by_its_length() {
     v4[16..20].copy_from_slice(&[10, 0, 0, 9]);
     v4[64] = 1;
     let mut sets = IpSets::default();
-    assert_eq!(matching("iprange", 1, &v4, &mut sets).text, "-m iprange --src-range 10.0.0.1-10.0.0.9");
-    let told = matching_of(Some(Family::Ipv6), "iprange", 1, &v4, &mut sets);
+    assert_eq!(matching(None, "iprange", 1, &v4, &mut sets).text, "-m iprange --src-range 10.0.0.1-10.0.0.9");
+    let told = matching(Some(Family::Ipv6), "iprange", 1, &v4, &mut sets);
     assert_eq!(told.text, "-m iprange --src-range a00:1::-a00:9::");
 }
