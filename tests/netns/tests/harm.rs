@@ -312,7 +312,9 @@ fn the_limit_drops_new_connections_beyond_it_and_nothing_else() {
     site.naive("tcp dport 80 notrack", "tcp sport 80 notrack");
     site.grows("untracked", 60, || burst("10.77.0.1:80", tcp::SYN));
 
-    site.ours(&(server("web", "TCP", "80") + "  compensation: {newConnectionsPerSecond: 5}\n"));
+    let acknowledged = server("web", "TCP", "80")
+        .replace("}]}", "}], acknowledge: [{hazard: StatefulLimits, reason: another limit is set}]}");
+    site.ours(&(acknowledged + "  compensation: {newConnectionsPerSecond: 5}\n"));
     let node = &site.node;
     let dropped = || node.counter("inet notrack-dev", "l-web").unwrap().packets;
     let before = site.count("untracked");

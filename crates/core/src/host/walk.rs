@@ -366,10 +366,9 @@ impl<'a> Walk<'a> {
         if seen.iter().any(|field| matches!(field, Seen::Type(_))) {
             return None;
         }
-        // Any value of a field that is not known is every value.
         let is_sure = |values: &&ValueBox| {
             let mut both = seen.iter().zip(values.iter());
-            both.all(|(field, range)| !matches!(field, Seen::Unknown) || *range == (0, u128::MAX))
+            both.all(|(field, range)| !matches!(field, Seen::Unknown) || is_everything(*range))
         };
         let (sure, perhaps): (Vec<&ValueBox>, Vec<&ValueBox>) = members.iter().copied().partition(is_sure);
         let perhaps = perhaps.iter().any(|values| fitting(seen, values).is_some());
@@ -550,6 +549,11 @@ fn both_ways(region: Region, doubt: &Doubt, within: &mut Vec<Region>, without: &
             without.push(decided);
         }
     }
+}
+
+/// Whether a range is all that a field of so many whole bytes can be: then its value need not be known.
+fn is_everything((first, last): (u128, u128)) -> bool {
+    first == 0 && (last == u128::MAX || last >= 0xff && (last + 1).is_power_of_two())
 }
 
 fn axes(seen: &[Seen]) -> Vec<Axis> {
