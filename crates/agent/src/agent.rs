@@ -9,6 +9,9 @@ use jiff::Timestamp;
 use notrack_api::NodePlanStatus;
 use notrack_core::diff::CounterValue;
 use notrack_core::facts::NodeFacts;
+use notrack_core::idle::Idle;
+use notrack_core::policy::Mode;
+use notrack_core::rules::counter_name;
 
 use crate::cluster::source::News;
 use crate::engine::{Engine, EngineError, Programmed, Settings};
@@ -22,6 +25,8 @@ use crate::shown::Shown;
 
 /// After a change entries may still be made by packets that were on their way.
 const SECOND_SWEEP: Duration = Duration::from_secs(1);
+/// Entries that audited policies would evict are counted this often: it reads the whole table.
+const COUNT: Duration = Duration::from_secs(60);
 /// The kernel lease is renewed this many times in its life.
 const RENEWALS: u32 = 4;
 
@@ -44,6 +49,10 @@ pub struct Agent {
     counters: BTreeMap<String, CounterValue>,
     since: BTreeMap<(String, String), (String, Timestamp)>,
     evicted: u64,
+    /// Entries that policies in mode Audit would evict, and when they are to be counted again.
+    evictable: BTreeMap<String, u64>,
+    count_at: Option<Instant>,
+    idle: Idle,
     sweep_at: Option<Instant>,
     renew_at: Option<Instant>,
 }
@@ -65,6 +74,9 @@ impl Agent {
             counters: BTreeMap::new(),
             since: BTreeMap::new(),
             evicted: 0,
+            evictable: BTreeMap::new(),
+            count_at: None,
+            idle: Idle::default(),
             sweep_at: None,
             renew_at: None,
         })
@@ -90,6 +102,7 @@ impl Agent {
         let addresses = facts::addresses();
         self.reconcile_if_needed(changed, &addresses);
         self.sweep_if_due();
+        self.count_evictable_if_due();
         self.renew_if_due();
         self.take_sample();
         self.publish(&addresses);
@@ -134,6 +147,7 @@ impl Agent {
                     );
                     self.sweep(&programmed);
                     self.sweep_at = Some(Instant::now() + SECOND_SWEEP);
+                    self.count_at = None;
                     self.renew_at = self.lease.map(|lease| Instant::now() + lease / RENEWALS);
                 } else if self.renew_at.is_none() {
                     // Adopted from an earlier agent: the lease may be near its end.
@@ -188,6 +202,25 @@ impl Agent {
         }
     }
 
+    /// What mode Enforce would evict, for policies in mode Audit: once they are programmed and now and then.
+    fn count_evictable_if_due(&mut self) {
+        if self.count_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        let Some(programmed) = &self.programmed else { return };
+        let policies = programmed.rule_set.policies().iter();
+        let audited: BTreeSet<String> =
+            policies.filter(|policy| policy.mode == Mode::Audit).map(|policy| policy.name.clone()).collect();
+        self.count_at = Some(Instant::now() + COUNT);
+        if audited.is_empty() {
+            return self.evictable.clear();
+        }
+        match evict::evictable(&programmed.table, &audited) {
+            Ok(evictable) => self.evictable = evictable,
+            Err(error) => tracing::warn!("what audited policies would evict is not known: {error}"),
+        }
+    }
+
     /// Waits out the second sweep, for an agent that will not live to do it.
     pub fn finish_sweeps(&mut self) {
         if let Some(at) = self.sweep_at {
@@ -215,7 +248,15 @@ impl Agent {
             Err(error) => tracing::warn!("the connection table's figures are not known: {error}"),
         }
         match self.engine.counters() {
-            Ok(counters) => self.counters = counters,
+            Ok(counters) => {
+                self.counters = counters;
+                let packets = |policy: &str| {
+                    self.counters.get(&counter_name(policy)).map_or(0, |counter| counter.packets)
+                };
+                let none = BTreeSet::new();
+                let in_force = self.programmed.as_ref().map_or(&none, |programmed| &programmed.policies);
+                self.idle.observe(in_force, packets, Timestamp::now().as_second());
+            }
             Err(error) => tracing::warn!("the policies' counters are not known: {error}"),
         }
     }
@@ -238,6 +279,8 @@ impl Agent {
             since: &mut self.since,
             problems: self.source.problems(),
             evicted: self.evicted,
+            evictable: &self.evictable,
+            idle: &self.idle,
         });
         self.metrics.reported(&report.policies, self.source.bad_files());
         if let Source::Plan(source) = &self.source {

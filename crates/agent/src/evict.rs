@@ -1,9 +1,12 @@
 //! Entries that a new policy leaves behind: they would stay in the table for up to five days, and their packets no
 //! longer refresh them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use notrack_core::nf::eval::evaluate;
 use notrack_core::nf::{Hook, Table};
 use notrack_core::packet::{Packet, Tuple};
+use notrack_core::rules::counter_name;
 use notrack_netlink::conntrack::{Conntrack, Entry, Filter, Pace};
 use notrack_netlink::socket::NetlinkError;
 
@@ -29,6 +32,26 @@ pub fn sweep(table: &Table) -> Result<u64, NetlinkError> {
             return Ok(deleted);
         }
     }
+}
+
+/// How many entries each policy in mode Audit would evict in mode Enforce. Nothing is deleted.
+pub fn evictable(table: &Table, audited: &BTreeSet<String>) -> Result<BTreeMap<String, u64>, NetlinkError> {
+    let mut evictable: BTreeMap<String, u64> = audited.iter().map(|name| (name.clone(), 0)).collect();
+    let names: BTreeMap<String, &String> = audited.iter().map(|name| (counter_name(name), name)).collect();
+    Conntrack::open()?.dump(&Filter::default(), |entry| {
+        let Some(tuple) = tuple(entry).filter(|_| entry.is_evictable()) else { return };
+        let packet = Packet::amid(tuple, "");
+        let counted: BTreeSet<String> = [Hook::Prerouting, Hook::Output]
+            .into_iter()
+            .map(|hook| evaluate(table, hook, &packet))
+            .filter(|outcome| !outcome.untracked)
+            .flat_map(|outcome| outcome.counted)
+            .collect();
+        for policy in counted.iter().filter_map(|counter| names.get(counter)) {
+            *evictable.entry((*policy).clone()).or_default() += 1;
+        }
+    })?;
+    Ok(evictable)
 }
 
 /// Whether a packet of the entry would be bypassed where it enters the node. An entry does not tell its interfaces:

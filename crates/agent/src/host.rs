@@ -20,9 +20,10 @@ use notrack_netlink::{host, surroundings};
 const LOOK: Duration = Duration::from_secs(5);
 /// Where others change nf_tables all the time, reading takes at most a tenth of the time.
 const REST: u32 = 10;
-/// Translated connections are looked for at least this often while a policy may name them: what keeps a tuple tracked
-/// goes when the last of them does.
+/// Translated connections are looked for at least this often while a policy may name them, and this often where there
+/// are some: what keeps a tuple tracked goes when the last of them does.
 const NAT_LOOK: Duration = Duration::from_secs(30);
+const NAT_LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// More servers of translated connections than this are not told apart.
 const MOST_TRANSLATED: usize = 256;
 
@@ -36,6 +37,8 @@ pub struct HostWatch {
     /// Not to be read again before.
     rest_until: Option<Instant>,
     nat_looked: Option<Instant>,
+    /// How long that took.
+    nat_took: Duration,
 }
 
 impl HostWatch {
@@ -71,11 +74,14 @@ impl HostWatch {
             next.surroundings = surroundings::read();
             self.looked = Some(now);
         }
-        if is_new || changed || due(self.nat_looked, NAT_LOOK) {
+        let again = if self.known.translated.is_empty() { NAT_LOOK } else { NAT_LOOK_AGAIN };
+        if is_new || changed && !rests || due(self.nat_looked, again.max(self.nat_took * REST)) {
+            let began = Instant::now();
             (next.translated, next.more_translated) = translated(rule_set)?;
             // Tried again: the other program may be done by now.
             next.unadaptable = None;
             self.nat_looked = Some(now);
+            self.nat_took = began.elapsed();
         }
         if next != *self.known {
             self.known = Arc::new(next);

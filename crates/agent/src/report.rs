@@ -7,7 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use notrack_api as api;
 use notrack_core::diff::CounterValue;
-use notrack_core::hazard::{Cause, Effect, Finding};
+use notrack_core::hazard::{Cause, Effect, Finding, HazardKind};
+use notrack_core::idle::Idle;
 use notrack_core::policy::{Action, Mode, ValidatedPolicy};
 use notrack_core::pressure::{Assessment, ConntrackSample, PressureLevel};
 use notrack_core::rules::counter_name;
@@ -71,6 +72,9 @@ pub struct PolicyReport {
     pub state: State,
     /// Everything that was subtracted, refused or is worth a warning, in words.
     pub findings: Vec<String>,
+    /// The gravest of those that only the node can see.
+    #[serde(skip)]
+    pub seen_here: Vec<api::HazardFound>,
     /// As a NoTrackPolicy's `status`, for this one node.
     pub status: api::NoTrackPolicyStatus,
 }
@@ -129,6 +133,10 @@ pub struct Facts<'a> {
     pub problems: Vec<String>,
     /// Entries deleted.
     pub evicted: u64,
+    /// Entries that policies in mode Audit would have deleted.
+    pub evictable: &'a BTreeMap<String, u64>,
+    /// Policies that match nothing.
+    pub idle: &'a Idle,
 }
 
 /// Makes the report.
@@ -178,12 +186,15 @@ fn bypasses(policy: &ValidatedPolicy) -> bool {
 }
 
 fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) -> PolicyReport {
-    let found: Vec<Finding> = facts
+    let mut found: Vec<Finding> = facts
         .programmed
         .map(|programmed| {
             programmed.findings.iter().filter(|finding| finding.policy == policy.name).cloned().collect()
         })
         .unwrap_or_default();
+    let idle = facts.idle.finding(&policy.name, facts.now.as_second());
+    let is_idle = idle.is_some();
+    found.extend(idle);
     let counter = facts.counters.get(&counter_name(&policy.name)).copied().unwrap_or_default();
     let reason = match (state, &facts.failure) {
         (State::Failed, Some((reason, _))) => reason,
@@ -196,6 +207,7 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
             .iter()
             .find(|finding| finding.effect == Effect::Blocked)
             .map_or(state.name(), |finding| finding.cause.name()),
+        (State::Programmed | State::Auditing, _) if is_idle => HazardKind::NothingMatches.name(),
         // In effect, but not all of it: what took the rest is worth more than the state's name.
         (State::Programmed | State::Auditing, _) => found
             .iter()
@@ -226,6 +238,7 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
         name: policy.name.clone(),
         state,
         findings: found.iter().map(ToString::to_string).collect(),
+        seen_here: seen_here(&found),
         status: api::NoTrackPolicyStatus {
             observed_generation: None,
             conditions,
@@ -239,7 +252,11 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
             }),
             reasons: Vec::new(),
             hazards: found.iter().filter_map(hazard).take(32).collect(),
-            traffic: Some(api::Traffic { packets: counter.packets, bytes: counter.bytes }),
+            traffic: Some(api::Traffic {
+                packets: counter.packets,
+                bytes: counter.bytes,
+                evictable_entries: facts.evictable.get(&policy.name).copied(),
+            }),
             pressure: Some(api::HighestPressure {
                 level: Some(level(facts.assessment.level)),
                 highest_percent: Some(facts.sample.used_percent()),
@@ -263,7 +280,29 @@ fn status(holds: bool) -> api::ConditionStatus {
 fn hazard(finding: &Finding) -> Option<api::HazardFound> {
     let Cause::Hazard(kind) = finding.cause else { return None };
     let evidence: String = finding.evidence.chars().take(512).collect();
-    Some(api::HazardFound { code: kind.code(), flow: Some(finding.flow.clone()), evidence: Some(evidence) })
+    let flow = (!finding.flow.is_empty()).then(|| finding.flow.clone());
+    Some(api::HazardFound { code: kind.code(), flow, evidence: Some(evidence) })
+}
+
+/// What is found in the node's own rules and table, the gravest first: the controller cannot see it.
+fn seen_here(found: &[Finding]) -> Vec<api::HazardFound> {
+    const MOST: usize = 2;
+    // A plan's status stays small whatever the rules' texts are.
+    const MOST_CHARACTERS: usize = 300;
+    let is_own = |finding: &&Finding| match finding.cause {
+        Cause::Hazard(kind) => {
+            use HazardKind::{HostPort, IPVS, LiveNAT, Masquerade};
+            finding.effect >= Effect::Refused || matches!(kind, HostPort | IPVS | LiveNAT | Masquerade)
+        }
+        Cause::Exception => false,
+    };
+    let mut own: Vec<&Finding> = found.iter().filter(is_own).collect();
+    own.sort_by(|a, b| b.effect.cmp(&a.effect));
+    let mut hazards: Vec<api::HazardFound> = own.into_iter().filter_map(hazard).take(MOST).collect();
+    for evidence in hazards.iter_mut().filter_map(|hazard| hazard.evidence.as_mut()) {
+        *evidence = evidence.chars().take(MOST_CHARACTERS).collect();
+    }
+    hazards
 }
 
 /// A condition; its transition time moves only when its status does.

@@ -7,6 +7,7 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::HazardFound;
 use crate::{
     condition::{self, Condition},
     policy::Protocol,
@@ -243,6 +244,13 @@ pub struct PolicyOnNode {
     /// Bytes of these packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Mode Audit: connections in the table now that mode Enforce would take out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evictable_entries: Option<u64>,
+    /// The gravest hazards that only the node itself can see, at most 2, for the worst of the policies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "atomic"))]
+    pub hazards: Vec<HazardFound>,
 }
 
 impl JsonSchema for NodePlan {

@@ -77,8 +77,8 @@ hazards! {
         "A helper (FTP, SIP, TFTP, PPTP) expects further connections by what it reads in this one.";
     10 Fragments ByDesign "nothing to do: the rules come after reassembly wherever anything tracks",
         "Only the first fragment of a packet has ports.";
-    11 Zones Always "remove the rule that sets the zone before priority -310, or leave the traffic tracked",
-        "A rule ahead of these sets a conntrack zone, which makes a bypass void.";
+    11 Zones Always "remove the rule that sets the zone, or leave the traffic tracked",
+        "A rule sets a conntrack zone ahead of tracking, which makes a bypass void.";
     12 FlowOffload Acknowledgeable "take the traffic out of the flow table, or acknowledge that offloaded connections go on until they end",
         "Connections in a flow table do not pass these rules.";
     13 BridgedFrames Acknowledgeable "name the bridge in interfaces, not its ports",

@@ -29,3 +29,17 @@ pub struct Kept {
     /// What proves it, for people: "endpoint of Service default/web".
     pub evidence: String,
 }
+
+impl Kept {
+    /// Whether the servers of another are all among these, where their addresses are named.
+    pub fn covers(&self, other: &Kept) -> bool {
+        let addresses = match (self.addresses, other.addresses) {
+            (Some(own), Some(other)) => own.intersection(other) == Some(other),
+            (own, other) => own == other,
+        };
+        addresses
+            && self.protocol == other.protocol
+            && self.ports.intersection(other.ports) == Some(other.ports)
+            && self.clients.is_none_or(|clients| Some(clients) == other.clients)
+    }
+}

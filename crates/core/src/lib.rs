@@ -18,6 +18,7 @@ pub mod facts;
 pub mod guard;
 pub mod hazard;
 pub mod host;
+pub mod idle;
 pub mod index;
 pub mod kept;
 pub mod manifest;

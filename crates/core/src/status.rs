@@ -6,6 +6,7 @@ mod conditions;
 mod tally;
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use notrack_api as api;
@@ -24,6 +25,8 @@ const DELAY: i64 = 60;
 /// Bounds of the schema, in items and in characters.
 const MAX_HAZARDS: usize = 32;
 const MAX_EVIDENCE: usize = 512;
+/// What so many nodes see is told; the rest is counted.
+const MAX_NODES_WITH_HAZARDS: usize = 10;
 const MAX_REASON: usize = 64;
 
 /// What is known of one selected node.
@@ -70,6 +73,7 @@ pub fn aggregate_status<'a>(
 ) -> api::NoTrackPolicyStatus {
     let ready_since = ready_since(policy);
     let (mut all, mut judged, mut figures) = (Tally::default(), Tally::default(), Figures::default());
+    let mut seen_by_nodes = BTreeMap::new();
     for node in selected {
         let standing = standing(policy, &node, now);
         all.add(node.name, standing);
@@ -78,6 +82,7 @@ pub fn aggregate_status<'a>(
         }
         if !matches!(standing, Standing::Unavailable(_)) {
             figures.add(policy, &node);
+            seen_by_nodes.extend(of_node(policy, &node));
         }
     }
     api::NoTrackPolicyStatus {
@@ -85,7 +90,7 @@ pub fn aggregate_status<'a>(
         conditions: conditions(policy, &all, &judged, now),
         reasons: all.reasons(),
         nodes: Some(all.counts),
-        hazards: hazards(policy),
+        hazards: hazards(policy, seen_by_nodes),
         pressure: figures.pressure(),
         traffic: figures.traffic,
     }
@@ -245,7 +250,31 @@ fn own_findings<'a>(policy: &PolicyView<'a>) -> Vec<&'a Finding> {
     own
 }
 
-fn hazards(policy: &PolicyView<'_>) -> Vec<api::HazardFound> {
+/// What a node alone can see of a policy, by the node's name.
+fn of_node<'a>(policy: &PolicyView<'_>, node: &NodeView<'a>) -> Option<(&'a str, &'a [api::HazardFound])> {
+    let (status, _) = report(node)?;
+    let entry = status.policies.iter().find(|entry| is_of(policy, entry))?;
+    (!entry.hazards.is_empty()).then_some((node.name, entry.hazards.as_slice()))
+}
+
+/// Those of the policy itself, then those that nodes see, by the nodes' names.
+fn hazards(
+    policy: &PolicyView<'_>,
+    seen_by_nodes: BTreeMap<&str, &[api::HazardFound]>,
+) -> Vec<api::HazardFound> {
+    let mut found = own_hazards(policy);
+    for (node, hazards) in seen_by_nodes.into_iter().take(MAX_NODES_WITH_HAZARDS) {
+        let room = MAX_HAZARDS.saturating_sub(found.len());
+        found.extend(hazards.iter().take(room).map(|hazard| {
+            let evidence = hazard.evidence.as_deref().unwrap_or_default();
+            let evidence = Some(cut(&format!("on node {node}: {evidence}"), MAX_EVIDENCE));
+            api::HazardFound { evidence, ..hazard.clone() }
+        }));
+    }
+    found
+}
+
+fn own_hazards(policy: &PolicyView<'_>) -> Vec<api::HazardFound> {
     let mut found: Vec<api::HazardFound> = Vec::new();
     for finding in own_findings(policy) {
         let Cause::Hazard(kind) = finding.cause else { continue };

@@ -71,6 +71,8 @@ fn traffic_skips_the_table_where_the_policy_selects(cluster: &Cluster) {
 
     cluster.kubectl("label node node2 edge=").unwrap();
     cluster.apply(&server("edge-http", "{matchLabels: {edge: ''}}", 8080)).unwrap();
+    let is_ready = |policy: &Value| condition(policy, "Ready").is_some_and(|(status, _)| status == "True");
+    cluster.wait_for("notrackpolicy/edge-http", "it is ready", is_ready).unwrap();
     cluster.kubectl("wait --for=condition=Ready --timeout=60s notrackpolicy/edge-http").unwrap();
     let rules = cluster.rules().unwrap();
     assert!(rules["node2"] && !rules["node1"] && !rules["node3"], "{rules:?}");

@@ -131,6 +131,17 @@ impl World {
         wait_until("its rules are gone", PATIENCE, gone).unwrap();
     }
 
+    /// Takes the translated connections out of the table, as their end would, once nothing makes new ones.
+    fn end_translated(&self) {
+        let network = self.server().network().unwrap();
+        let gone = || {
+            // Fails where there is none.
+            let _ = run_ok(network.command("conntrack").args(["-D", "--dst-nat"]));
+            network.conntrack("--dst-nat").is_ok_and(|entries| entries.is_empty())
+        };
+        wait_until("no translated connection is left", PATIENCE, gone).unwrap();
+    }
+
     /// Entries of direct clients.
     fn entries(&self) -> usize {
         self.server().network().unwrap().conntrack(&format!("-p tcp --orig-port-dst {PORT}")).unwrap().len()
@@ -199,6 +210,11 @@ impl World {
 
     fn without_the_service_it_takes_effect(&self) {
         self.delete_service();
+        // As long as a translated connection is in the table its replies need the entry.
+        let holds = |policy: &Value| policy["status"]["reasons"].to_string().contains("LiveNAT");
+        self.cluster.wait_for("notrackpolicy/web", "translated connections hold it", holds).unwrap();
+        assert!(!self.bypasses());
+        self.end_translated();
         wait_until("the endpoint is bypassed", PATIENCE, || self.bypasses()).unwrap();
         let bypassed = || self.directly() && self.entries() == 0;
         wait_until("direct clients skip the table", PATIENCE, bypassed).unwrap();
@@ -215,6 +231,7 @@ impl World {
             self.wait_until_kube_proxy_serves();
             assert_eq!(self.reached(PATIENT), ALL);
             self.delete_service();
+            self.end_translated();
             wait_until("without the Service it is back", PATIENCE, || self.bypasses()).unwrap();
         }
         times.sort();

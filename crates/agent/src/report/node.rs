@@ -14,6 +14,9 @@ use super::{Facts, Plan, PolicyReport, condition, level, status};
 /// The custom resource takes no more.
 const MOST_POLICIES: usize = 40;
 
+/// The worst policies, for which the status tells what was found.
+const MOST_WITH_HAZARDS: usize = 8;
+
 /// Another one means another kernel: its counters began anew.
 static BOOT_ID: LazyLock<Option<String>> = LazyLock::new(|| {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -125,7 +128,7 @@ fn common(facts: &Facts<'_>) -> api::NodePlanStatus {
 fn worst(known: &[Arc<ValidatedPolicy>], policies: &[PolicyReport]) -> Vec<api::PolicyOnNode> {
     let mut worst: Vec<&PolicyReport> = policies.iter().collect();
     worst.sort_by(|a, b| b.state.cmp(&a.state).then(a.name.cmp(&b.name)));
-    let on_node = worst.into_iter().take(MOST_POLICIES).map(|policy| {
+    let on_node = worst.into_iter().take(MOST_POLICIES).enumerate().map(|(place, policy)| {
         let traffic = policy.status.traffic.clone().unwrap_or_default();
         let ready = policy.status.conditions.last();
         let object = known.iter().find(|known| known.name == policy.name);
@@ -137,6 +140,8 @@ fn worst(known: &[Arc<ValidatedPolicy>], policies: &[PolicyReport]) -> Vec<api::
             reason: ready.map(|condition| condition.reason.clone()),
             packets: Some(traffic.packets),
             bytes: Some(traffic.bytes),
+            evictable_entries: traffic.evictable_entries,
+            hazards: if place < MOST_WITH_HAZARDS { policy.seen_here.clone() } else { Vec::new() },
         }
     });
     on_node.collect()

@@ -110,6 +110,9 @@ pub struct Traffic {
     /// Bytes of these packets.
     #[serde(default)]
     pub bytes: u64,
+    /// Mode Audit: connections in the table now that mode Enforce would take out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evictable_entries: Option<u64>,
 }
 
 /// The fullest connection table among a policy's nodes.

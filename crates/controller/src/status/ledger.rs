@@ -186,7 +186,7 @@ mod tests {
     fn status(matched: u32, packets: u64) -> NoTrackPolicyStatus {
         NoTrackPolicyStatus {
             nodes: Some(NodeCounts { matched, ..NodeCounts::default() }),
-            traffic: Some(Traffic { packets, bytes: 0 }),
+            traffic: Some(Traffic { packets, ..Traffic::default() }),
             pressure: Some(HighestPressure {
                 level: Some(PressureLevel::Normal),
                 highest_percent: u32::try_from(packets).ok(),

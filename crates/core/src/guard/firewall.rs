@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Found;
+use super::surroundings::pods::engine_of;
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Stop};
@@ -41,24 +42,39 @@ pub(crate) fn firewall(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &
     let missing = missing(policy, stops(), facts);
     if policy.adapts_firewall {
         let possible = match &facts.host.unadaptable {
-            Some(why) => Err(format!("the missing rules could not be added: {why}")),
+            Some(why) => Err(drops(format!("the missing rules could not be added: {why}"))),
             None => completed(halted, &facts.host.rules, &missing),
         };
         return match possible {
             Ok(()) => Firewall { found: BTreeSet::new(), adapters: missing },
-            Err(evidence) => Firewall { found: [blocked(evidence)].into(), adapters: BTreeSet::new() },
+            Err((kind, evidence)) => {
+                let found = Found { effect: Effect::Blocked, kind, evidence };
+                Firewall { found: [found].into(), adapters: BTreeSet::new() }
+            }
         };
     }
     let mut places: BTreeMap<&Place, (&Journey<'_>, &Stop)> = BTreeMap::new();
     for (journey, stop) in stops() {
         places.entry(&stop.place).or_insert((journey, stop));
     }
-    let found = places.into_values().map(|(journey, stop)| blocked(evidence(stop, journey.family, &missing)));
+    let found = places.into_values().map(|(journey, stop)| Found {
+        effect: Effect::Blocked,
+        kind: kind(stop),
+        evidence: evidence(stop, journey.family, &missing),
+    });
     Firewall { found: found.collect(), adapters: BTreeSet::new() }
 }
 
-fn blocked(evidence: String) -> Found {
-    Found { effect: Effect::Blocked, kind: HazardKind::HostFirewallDrops, evidence }
+/// What drops is a host's own firewall, or an engine's for network policies.
+fn kind(stop: &Stop) -> HazardKind {
+    match engine_of(&stop.place.chain) {
+        Some(_) => HazardKind::PodPolicy,
+        None => HazardKind::HostFirewallDrops,
+    }
+}
+
+fn drops(evidence: String) -> (HazardKind, String) {
+    (HazardKind::HostFirewallDrops, evidence)
 }
 
 fn evidence(stop: &Stop, family: Family, missing: &BTreeSet<Adapter>) -> String {
@@ -84,22 +100,32 @@ fn evidence(stop: &Stop, family: Family, missing: &BTreeSet<Adapter>) -> String 
 }
 
 /// Whether the firewall lets everything through with the rules added.
-fn completed(halted: &[Halted<'_>], rules: &HostRules, missing: &BTreeSet<Adapter>) -> Result<(), String> {
+fn completed(
+    halted: &[Halted<'_>],
+    rules: &HostRules,
+    missing: &BTreeSet<Adapter>,
+) -> Result<(), (HazardKind, String)> {
+    let stops = || halted.iter().flat_map(|part| &part.stops);
+    if let Some((stop, engine)) = stops().find_map(|stop| Some((stop, engine_of(&stop.place.chain)?))) {
+        let evidence =
+            format!("{}: {engine} writes its chains anew, a rule added there would not last", stop.place);
+        return Err((HazardKind::PodPolicy, evidence));
+    }
     if missing.len() > MOST_ADAPTERS || missing.is_empty() {
         let missing = missing.len();
-        return Err(format!(
+        return Err(drops(format!(
             "{missing} rules would be missing, more than the {MOST_ADAPTERS} that are added"
-        ));
+        )));
     }
-    let stops = halted.iter().flat_map(|part| &part.stops);
-    let mut tables = stops.filter_map(|stop| rules.tables.get(stop.base.0));
+    let mut tables = stops().filter_map(|stop| rules.tables.get(stop.base.0));
     if let Some(table) = tables.find(|table| table.owner.is_some()) {
-        return Err(format!("table {} belongs to another program, which alone may change it", table.id));
+        let evidence = format!("table {} belongs to another program, which alone may change it", table.id);
+        return Err(drops(evidence));
     }
     let completed = rules.with(&missing.iter().cloned().collect::<Vec<_>>());
     let mut rest = halted.iter().flat_map(|part| part.journey.make(&completed).stops);
     match rest.next() {
-        Some(stop) => Err(format!("no rule that could be added answers it: {}", stop.place)),
+        Some(stop) => Err(drops(format!("no rule that could be added answers it: {}", stop.place))),
         None => Ok(()),
     }
 }
@@ -154,14 +180,11 @@ fn named(stop: &Stop, journey: &Journey<'_>, facts: &NodeFacts) -> Region {
     let all = || Ranges::from(vec![AddressRange::all(journey.family)]);
     let mut named = region.clone().with(Axis::TcpFlags, Ranges::all()).with(Axis::Mark, Ranges::one(0));
     named.doubts.clear();
-    let own = |outward: bool| {
-        let own = facts.addresses.iter().filter(|own| Family::of(**own) == journey.family);
-        let fitting = own.filter(|own| !outward || !own.is_loopback());
-        Ranges::from(fitting.map(|own| AddressRange::one(*own)).collect::<Vec<_>>())
-    };
+    let own = facts.addresses.iter().filter(|own| Family::of(**own) == journey.family);
+    let outward = own.filter(|own| !own.is_loopback()).map(|own| AddressRange::one(*own));
+    let outward = Ranges::from(outward.collect::<Vec<_>>());
     for axis in [Axis::Source, Axis::Destination] {
-        let is_own = [own(true), own(false)].contains(named.get(axis));
-        if is_own && journey.leg != Leg::Through {
+        if *named.get(axis) == outward && journey.leg != Leg::Through {
             named = named.with(axis, all());
         }
     }

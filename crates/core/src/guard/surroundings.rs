@@ -1,7 +1,7 @@
 //! Hazards that come from a node's devices, routing, balancers and sockets.
 
 mod devices;
-mod pods;
+pub(super) mod pods;
 mod sockets;
 
 use std::net::SocketAddr;

@@ -60,6 +60,9 @@ fn ways(flow: &ValidatedFlow, facts: &NodeFacts, ports: &[PortRange]) -> Vec<(Le
     let outward = |ranges: &[AddressRange]| -> Vec<AddressRange> {
         ranges.iter().copied().filter(|range| !range.first_address().is_loopback()).collect()
     };
+    let loopback = |ranges: &[AddressRange]| -> Vec<AddressRange> {
+        ranges.iter().copied().filter(|range| range.first_address().is_loopback()).collect()
+    };
     let own: Vec<AddressRange> = facts.addresses.iter().map(|own| AddressRange::one(*own)).collect();
     let local = flow.local_ports.clone().unwrap_or_else(|| facts.ephemeral.clone());
     let any = vec![PortRange::ALL];
@@ -72,8 +75,10 @@ fn ways(flow: &ValidatedFlow, facts: &NodeFacts, ports: &[PortRange]) -> Vec<(Le
     let mut ways = Vec::new();
     if matches!(flow.role, Role::Server | Role::Peer) {
         ways.push((Leg::In, ends(peers(), any.clone(), outward(&served))));
-        let inside = own.iter().copied().filter(|own| names(&peers(), *own)).collect();
-        ways.push((Leg::Loop, ends(inside, any.clone(), served.clone())));
+        // The kernel answers from the address that was asked; a loopback address is left for another by none.
+        let inside: Vec<AddressRange> = own.iter().copied().filter(|own| names(&peers(), *own)).collect();
+        ways.push((Leg::Loop, ends(outward(&inside), any.clone(), outward(&served))));
+        ways.push((Leg::Loop, ends(loopback(&inside), any.clone(), loopback(&served))));
     }
     match flow.role {
         Role::Server => {}

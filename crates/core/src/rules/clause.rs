@@ -13,7 +13,7 @@ use super::guarded::{Guarded, Wanted, guard};
 use crate::compile::RuleSet;
 use crate::facts::{NodeFacts, ProtectedSide};
 use crate::guard::{Travel, kept_by_surroundings, ports, translated};
-use crate::hazard::Finding;
+use crate::hazard::{Finding, HazardKind};
 use crate::host::Adapter;
 use crate::kept::Kept;
 use crate::net::{AddressRange, Family, PortRange, Proto, merge_ports};
@@ -176,6 +176,11 @@ fn kept(rule_set: &RuleSet, facts: &NodeFacts, wanted: &[Wanted<'_>]) -> Vec<Kep
     kept.extend(kept_by_surroundings(facts));
     for Wanted { flow, .. } in wanted {
         kept.extend(translated(flow, facts, &travel));
+    }
+    // What a spared Service translates now is no more than what the Service says.
+    let spared: Vec<Kept> = kept.iter().filter(|kept| kept.spares_interfaces).cloned().collect();
+    for live in kept.iter_mut().filter(|kept| kept.hazard == HazardKind::LiveNAT) {
+        live.spares_interfaces = spared.iter().any(|service| service.covers(live));
     }
     kept.sort();
     kept.dedup();

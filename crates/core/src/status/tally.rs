@@ -140,7 +140,11 @@ impl<'a> Figures<'a> {
             if entry.packets.is_none() && entry.bytes.is_none() {
                 continue;
             }
-            let api::Traffic { packets, bytes } = self.traffic.get_or_insert_default();
+            let api::Traffic { packets, bytes, evictable_entries } = self.traffic.get_or_insert_default();
+            if let Some(more) = entry.evictable_entries {
+                let sum = evictable_entries.unwrap_or_default().saturating_add(more);
+                *evictable_entries = Some(sum.min(MAX_INTEGER));
+            }
             *packets = packets.saturating_add(entry.packets.unwrap_or(0)).min(MAX_INTEGER);
             *bytes = bytes.saturating_add(entry.bytes.unwrap_or(0)).min(MAX_INTEGER);
         }

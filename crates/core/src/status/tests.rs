@@ -43,6 +43,8 @@ fn entry(state: &str, reason: Option<&str>) -> api::PolicyOnNode {
         reason: reason.map(str::to_owned),
         packets: None,
         bytes: None,
+        evictable_entries: None,
+        hazards: Vec::new(),
     }
 }
 
@@ -495,7 +497,7 @@ fn traffic_is_the_sum_of_available_nodes_and_of_this_object() {
     let silent = counted("e", 10_000).with(|status| status.reported_at = Some(api::Time(at(0))));
     let nodes = [counted("a", 1), counted("b", 10), older, another, silent];
     let traffic = aggregate(&policy(), &nodes).traffic;
-    assert_eq!(traffic, Some(api::Traffic { packets: 111, bytes: 1110 }));
+    assert_eq!(traffic, Some(api::Traffic { packets: 111, bytes: 1110, evictable_entries: None }));
     assert_eq!(aggregate(&policy(), &[Node::good("a")]).traffic, None);
     let endless = |name| Node::good(name).with(|status| status.policies[0].packets = Some(u64::MAX));
     let traffic = aggregate(&policy(), &[endless("a"), endless("b")]).traffic.unwrap();

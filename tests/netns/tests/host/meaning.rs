@@ -58,10 +58,6 @@ fn among(fields: &[Field], set: &str) -> Step {
     Step::Match(Match { fields: fields.to_vec(), inverted: false, of: Members::Set(set.to_owned()) })
 }
 
-fn unknown(field: Field) -> Step {
-    Step::Match(Match { fields: vec![field], inverted: false, of: Members::Unknown })
-}
-
 fn address(text: &str) -> u128 {
     notrack_core::net::address_number(text.parse().unwrap())
 }

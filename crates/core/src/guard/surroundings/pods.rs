@@ -51,11 +51,16 @@ pub(super) fn policy(flow: &ValidatedFlow, rules: &HostRules, around: &Surroundi
 }
 
 fn engine(rules: &HostRules, around: &Surroundings) -> Option<&'static str> {
-    let chains = || rules.tables.iter().flat_map(|table| table.chains.keys());
-    let by_chain = CHAINS.iter().find(|(prefix, _)| chains().any(|chain| chain.starts_with(prefix)));
+    let mut chains = rules.tables.iter().flat_map(|table| table.chains.keys());
+    let by_chain = chains.find_map(|chain| engine_of(chain));
     let has_calico = || {
         let calico = |name: &str| name.starts_with(CALICO_INTERFACE);
         around.interfaces.iter().any(|interface| interface.kind == "veth" && calico(&interface.name))
     };
-    by_chain.map(|(_, engine)| *engine).or_else(|| has_calico().then_some("Calico"))
+    by_chain.or_else(|| has_calico().then_some("Calico"))
+}
+
+/// The engine that a chain belongs to: it writes its chains anew, so that a rule added there would not last.
+pub(crate) fn engine_of(chain: &str) -> Option<&'static str> {
+    CHAINS.iter().find(|(prefix, _)| chain.starts_with(prefix)).map(|(_, engine)| *engine)
 }
