@@ -1,5 +1,6 @@
 //! What the agent tells: the custom resources' own status types, made of what was read back.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -297,7 +298,7 @@ fn seen_here(found: &[Finding]) -> Vec<api::HazardFound> {
         Cause::Exception => false,
     };
     let mut own: Vec<&Finding> = found.iter().filter(is_own).collect();
-    own.sort_by(|a, b| b.effect.cmp(&a.effect));
+    own.sort_by_key(|finding| Reverse(finding.effect));
     let mut hazards: Vec<api::HazardFound> = own.into_iter().filter_map(hazard).take(MOST).collect();
     for evidence in hazards.iter_mut().filter_map(|hazard| hazard.evidence.as_mut()) {
         *evidence = evidence.chars().take(MOST_CHARACTERS).collect();

@@ -365,3 +365,29 @@ fn the_order_of_tables_and_an_endless_jump_make_no_difference() {
     let findings = |tables| judged(&server(HTTP), tables).findings;
     assert_eq!(findings(vec![one.clone(), other.clone()]), findings(vec![other, one]));
 }
+
+#[test]
+fn loopback_addresses_are_nobodys_peers() {
+    // As the kubelet has it.
+    let localnet = |inverted, field| {
+        let of = Members::Boxes(vec![vec![(0x7f00_0000, 0x7fff_ffff)]]);
+        Step::Match(Match { fields: vec![field], inverted, of })
+    };
+    let steps = vec![
+        localnet(true, Field::SourceAddress(Family::Ipv4)),
+        localnet(false, Field::DestinationAddress(Family::Ipv4)),
+        Step::Match(Match {
+            fields: vec![Field::CtState],
+            inverted: true,
+            of: Members::Boxes(vec![vec![(CT_ESTABLISHED, CT_ESTABLISHED)], vec![(CT_RELATED, CT_RELATED)]]),
+        }),
+        Step::Verdict(HostVerdict::Drop),
+    ];
+    let chain =
+        |hook| base(hook, 0, ChainKind::Filter, false, vec![rule("block incoming localnet", steps.clone())]);
+    let tables = || vec![table(&[("in", chain(HostHook::Input)), ("out", chain(HostHook::Output))])];
+    for spec in [server(HTTP), CLIENT.to_owned()] {
+        let rendered = judged(&spec, tables());
+        assert!(is_clean(&rendered), "{:#?}", rendered.findings);
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Found;
 use super::surroundings::pods::engine_of;
+use super::travel::loopback_addresses;
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Stop};
@@ -173,8 +174,8 @@ fn missing<'a>(
     adapters
 }
 
-/// The packets of a stop, as far as rules need name them. All of this node's addresses are any address: at the hook only
-/// they come, and untracked is only what the policy bypasses. An interface that packets do not have at the hook is none.
+/// The packets of a stop, as far as rules need name them. All of this node's addresses are any address, and so are all of
+/// other hosts: at the hook only they come, and untracked is only what the policy bypasses. An interface that packets do not have at the hook is none.
 fn named(stop: &Stop, journey: &Journey<'_>, facts: &NodeFacts) -> Region {
     let Stop { region, base, .. } = stop;
     let all = || Ranges::from(vec![AddressRange::all(journey.family)]);
@@ -183,8 +184,10 @@ fn named(stop: &Stop, journey: &Journey<'_>, facts: &NodeFacts) -> Region {
     let own = facts.addresses.iter().filter(|own| Family::of(**own) == journey.family);
     let outward = own.filter(|own| !own.is_loopback()).map(|own| AddressRange::one(*own));
     let outward = Ranges::from(outward.collect::<Vec<_>>());
+    let others = all().without(&loopback_addresses(journey.family));
     for axis in [Axis::Source, Axis::Destination] {
-        if *named.get(axis) == outward && journey.leg != Leg::Through {
+        let is_any = [&outward, &others].contains(&named.get(axis));
+        if is_any && journey.leg != Leg::Through {
             named = named.with(axis, all());
         }
     }

@@ -100,6 +100,14 @@ fn names(ranges: &[AddressRange], own: AddressRange) -> bool {
     ranges.iter().any(|range| range.contains(address))
 }
 
+/// Addresses that no packet from or to another host has: the kernel drops it.
+pub(crate) fn loopback_addresses(family: Family) -> Ranges {
+    match family {
+        Family::Ipv4 => Ranges::new(vec![(0x7f00_0000, 0x7fff_ffff)]),
+        Family::Ipv6 => Ranges::one(1),
+    }
+}
+
 fn region(leg: Leg, flow: &ValidatedFlow, ends: Ends, family: Family) -> Region {
     let Ends { sources, source_ports, destinations, destination_ports } = ends;
     let of_family = |ranges: Vec<AddressRange>| -> Ranges {
@@ -108,6 +116,12 @@ fn region(leg: Leg, flow: &ValidatedFlow, ends: Ends, family: Family) -> Region 
     let loopback = interfaces(["lo"]);
     let named = interfaces(flow.interfaces.iter().map(AsRef::as_ref));
     let outside = named.without(&loopback);
+    let (mut sources, mut destinations) = (of_family(sources), of_family(destinations));
+    match leg {
+        Leg::In => sources = sources.without(&loopback_addresses(family)),
+        Leg::Out => destinations = destinations.without(&loopback_addresses(family)),
+        Leg::Through | Leg::Loop => {}
+    }
     let (comes_in, leaves) = match leg {
         Leg::In => (outside, Ranges::all()),
         Leg::Out => (Ranges::all(), outside),
@@ -115,8 +129,8 @@ fn region(leg: Leg, flow: &ValidatedFlow, ends: Ends, family: Family) -> Region 
         Leg::Loop => (named.intersection(&loopback), named.intersection(&loopback)),
     };
     Region::everything()
-        .with(Axis::Source, of_family(sources))
-        .with(Axis::Destination, of_family(destinations))
+        .with(Axis::Source, sources)
+        .with(Axis::Destination, destinations)
         .with(Axis::SourcePort, Ranges::from(source_ports))
         .with(Axis::DestinationPort, Ranges::from(destination_ports))
         .with(Axis::InInterface, comes_in)
