@@ -12,11 +12,11 @@ use notrack_core::facts::NodeFacts;
 use notrack_core::idle::Idle;
 use notrack_core::policy::Mode;
 use notrack_core::rules::counter_name;
+use notrack_netlink::facts;
 
 use crate::cluster::source::News;
 use crate::engine::{Engine, EngineError, Programmed, Settings};
 use crate::evict;
-use crate::facts;
 use crate::intent::{Intent, Source};
 use crate::metrics::Metrics;
 use crate::report::{Facts, Plan, Report, report};

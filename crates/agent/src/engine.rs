@@ -9,12 +9,11 @@ use notrack_core::diff::{CounterValue, Observed, diff, renew};
 use notrack_core::facts::{NodeFacts, Tracked};
 use notrack_core::hazard::Finding;
 use notrack_core::host::Adapter;
-use notrack_core::nf::{TABLE_NAME, Table};
+use notrack_core::nf::Table;
 use notrack_core::rules::{RenderError, Rendered, render};
 use notrack_netlink::adapters::{self, AdapterError, Present};
 use notrack_netlink::nft::{Netfilter, Nft, NftError};
 use notrack_netlink::socket::NetlinkError;
-use notrack_netlink::tracking::{self, tracking};
 use thiserror::Error;
 
 use crate::facts::{self, Observations};
@@ -104,13 +103,6 @@ fn comments(present: &BTreeSet<Present>) -> BTreeSet<String> {
     present.iter().map(|rule| rule.comment.clone()).collect()
 }
 
-/// Who is tracked by others than us.
-pub fn tracked() -> Result<Tracked, NetlinkError> {
-    let found = tracking(TABLE_NAME)?;
-    let yes = |family: &tracking::Tracked| matches!(family, tracking::Tracked::Yes(_));
-    Ok(Tracked { ipv4: yes(&found.v4), ipv6: yes(&found.v6) })
-}
-
 /// Drives nf_tables.
 pub struct Engine {
     nft: Nft,
@@ -182,7 +174,7 @@ impl Engine {
         {
             return Ok(tracked);
         }
-        let tracked = tracked()?;
+        let tracked = notrack_netlink::facts::tracked()?;
         self.tracked = Some((generation, Instant::now(), tracked));
         Ok(tracked)
     }

@@ -1,19 +1,15 @@
 //! What else lives on the node: other programs' rules, what changes how packets go, connections that are translated. Read
 //! anew when nf_tables changed, when the old iptables changed, when what is wanted changed, and now and then.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notrack_core::compile::RuleSet;
-use notrack_core::host::{Host, HostRules, Translated};
+use notrack_core::host::{Host, HostRules};
 use notrack_core::net::{PortRange, Proto};
-use notrack_core::packet::Tuple;
 use notrack_core::policy::Action;
-use notrack_netlink::conntrack::{Conntrack, Entry, Filter, Masked, Status};
 use notrack_netlink::socket::NetlinkError;
-use notrack_netlink::{host, surroundings};
+use notrack_netlink::{facts, host, surroundings};
 
 /// The old iptables changes without a new generation of nf_tables, routing and devices without either: all are looked
 /// at this often.
@@ -24,8 +20,6 @@ const REST: u32 = 10;
 /// are some: what keeps a tuple tracked goes when the last of them does.
 const NAT_LOOK: Duration = Duration::from_secs(30);
 const NAT_LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// More servers of translated connections than this are not told apart.
-const MOST_TRANSLATED: usize = 256;
 
 /// What was read last.
 #[derive(Debug, Default)]
@@ -77,7 +71,7 @@ impl HostWatch {
         let again = if self.known.translated.is_empty() { NAT_LOOK } else { NAT_LOOK_AGAIN };
         if is_new || changed && !rests || due(self.nat_looked, again.max(self.nat_took * REST)) {
             let began = Instant::now();
-            (next.translated, next.more_translated) = translated(rule_set)?;
+            (next.translated, next.more_translated) = facts::translated(&named(rule_set))?;
             // Tried again: the other program may be done by now.
             next.unadaptable = None;
             self.nat_looked = Some(now);
@@ -99,57 +93,17 @@ impl HostWatch {
     }
 }
 
-/// Our own additions are no rules of others.
+/// Other programs' rules; what is not known of them is in the log.
 fn rules() -> Result<HostRules, NetlinkError> {
-    let rules = host::read()?;
+    let rules = facts::rules()?;
     for missing in &rules.incomplete {
         tracing::warn!("other programs' rules are not all known: {missing}");
     }
-    Ok(rules.without_own())
+    Ok(rules)
 }
 
-/// The translated connections whose servers' ports any flow names, one a server, and whether there are more.
-fn translated(rule_set: &RuleSet) -> Result<(Vec<Translated>, bool), NetlinkError> {
+/// The servers' ports that any flow would bypass.
+fn named(rule_set: &RuleSet) -> Vec<(Proto, PortRange)> {
     let flows = rule_set.policies().iter().flat_map(|policy| &policy.flows);
-    let named: Vec<(Proto, PortRange)> =
-        flows.filter(|flow| flow.action == Action::NoTrack).flat_map(|flow| flow.ports.clone()).collect();
-    let is_named =
-        |proto: u8, port: u16| named.iter().any(|(of, ports)| of.number() == proto && ports.contains(port));
-    let mut servers: BTreeMap<(u8, IpAddr, u16, IpAddr, u16), Translated> = BTreeMap::new();
-    let mut more = false;
-    let mut conntrack = Conntrack::open()?;
-    for bit in [Status::SRC_NAT, Status::DST_NAT] {
-        let filter = Filter { status: Some(Masked { mask: bit.0, value: bit.0 }), ..Filter::default() };
-        conntrack.dump(&filter, |entry| {
-            let Some(found) = of_entry(entry) else { return };
-            let (to, from) = (found.original, found.reply);
-            if !is_named(to.proto, to.destination_port) && !is_named(from.proto, from.source_port) {
-                return;
-            }
-            let key = (to.proto, to.destination, to.destination_port, from.source, from.source_port);
-            if servers.len() < MOST_TRANSLATED || servers.contains_key(&key) {
-                // The least of those alike, so that the same connections are the same facts.
-                let known = servers.entry(key).or_insert_with(|| found.clone());
-                if found < *known {
-                    *known = found;
-                }
-            } else {
-                more = true;
-            }
-        })?;
-    }
-    Ok((servers.into_values().collect(), more))
-}
-
-fn of_entry(entry: &Entry) -> Option<Translated> {
-    let tuple = |tuple: &notrack_netlink::conntrack::Tuple| {
-        Some(Tuple {
-            source: tuple.source,
-            destination: tuple.destination,
-            proto: tuple.protocol,
-            source_port: tuple.source_port()?,
-            destination_port: tuple.destination_port()?,
-        })
-    };
-    Some(Translated { original: tuple(&entry.original)?, reply: tuple(&entry.reply)? })
+    flows.filter(|flow| flow.action == Action::NoTrack).flat_map(|flow| flow.ports.clone()).collect()
 }

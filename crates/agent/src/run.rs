@@ -11,6 +11,7 @@ use notrack_core::diff::{Op, Transaction};
 use notrack_core::facts::Tracked;
 use notrack_core::nf::Table;
 use notrack_netlink::adapters;
+use notrack_netlink::facts;
 use notrack_netlink::nft::{Netfilter, Nft};
 use notrack_runtime::{server, shutdown};
 use tokio::sync::mpsc;
@@ -20,8 +21,7 @@ use crate::agent::Agent;
 use crate::args::{self, Args, Command, Keep, Mode};
 use crate::cluster;
 use crate::cluster::source::PlanSource;
-use crate::engine::{self, Settings};
-use crate::facts;
+use crate::engine::Settings;
 use crate::handover::{Before, Handover};
 use crate::intent::{FolderSource, Source};
 use crate::lock;
@@ -91,7 +91,7 @@ fn remove() -> anyhow::Result<ExitCode> {
 fn remove_table(nft: &mut Nft) -> anyhow::Result<()> {
     let (next, ephemeral) = (Table::default(), facts::ephemeral());
     // Whatever is unknown, the rules go.
-    let tracked = engine::tracked().unwrap_or_else(|error| {
+    let tracked = facts::tracked().unwrap_or_else(|error| {
         tracing::warn!("bypassed connections are not handed over to tracking: {error}");
         Tracked { ipv4: false, ipv6: false }
     });

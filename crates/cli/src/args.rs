@@ -18,8 +18,9 @@ pub struct Cli {
 /// What it can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check policy files as the API server and the agents would; exit 1 when there is an error.
-    Check(Files),
+    /// Check policy files as the API server and the agents would; exit 1 when there is an error, or a node is known and
+    /// something is refused or blocked there.
+    Check(Check),
     /// Show the rules that policies become on a node, in nft's own syntax.
     Render(Render),
     /// See who is in the connection table of this machine.
@@ -37,9 +38,23 @@ pub struct Files {
     /// Policy files, or folders of them; - for standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Facts of a node, as JSON; without it a node with the usual defaults is assumed.
+    /// Facts of a node, as JSON; without them a node with the usual defaults is assumed.
     #[arg(long, value_name = "FILE")]
     pub node_facts: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub files: Files,
+    /// Judge by this network namespace as it is now: addresses, other programs' rules, translated connections ...; needs
+    /// root (CAP_NET_ADMIN), and changes nothing.
+    #[arg(long, conflicts_with = "node_facts")]
+    pub this_node: bool,
+    /// Write what was read to a file for --node-facts, which gives the same answer elsewhere.
+    #[arg(long, value_name = "FILE", requires = "this_node")]
+    pub save_facts: Option<PathBuf>,
 }
 
 /// Arguments of `render`.

@@ -16,7 +16,7 @@ use args::{Cli, Command};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Check(files) => check::run(&files),
+        Command::Check(args) => check::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Top(args) => top::run(args).map(|()| ExitCode::SUCCESS),
         Command::Completion { shell } => {

@@ -2,6 +2,7 @@
 pub mod adapters;
 pub mod attr;
 pub mod conntrack;
+pub mod facts;
 pub mod host;
 pub mod nft;
 pub mod socket;
