@@ -18,8 +18,8 @@ pub struct Cli {
 /// What it can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check policy files as the API server and the agents would; exit 1 when there is an error, or a node is known and
-    /// something is refused or blocked there.
+    /// Check policy files as the API server and the agents would; exit 1 on an error, or where a node is given that
+    /// refuses or blocks something.
     Check(Check),
     /// Show the rules that policies become on a node, in nft's own syntax.
     Render(Render),
@@ -48,8 +48,7 @@ pub struct Files {
 pub struct Check {
     #[command(flatten)]
     pub files: Files,
-    /// Judge by this network namespace as it is now: addresses, other programs' rules, translated connections ...; needs
-    /// root (CAP_NET_ADMIN), and changes nothing.
+    /// Judge by this machine as it is now, such as its firewall and NAT; needs root (CAP_NET_ADMIN), changes nothing.
     #[arg(long, conflicts_with = "node_facts")]
     pub this_node: bool,
     /// Write what was read to a file for --node-facts, which gives the same answer elsewhere.

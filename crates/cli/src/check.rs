@@ -98,14 +98,15 @@ fn is_worth_telling(finding: &Finding, node: &Node) -> bool {
     node.is_known || finding.effect != Effect::Refused
 }
 
-/// Whether the refusal of the whole flow tells the same.
+/// Whether the refusal of the whole flow tells the same and more.
 fn is_told_again(finding: &Finding, all: &[Finding]) -> bool {
-    finding.effect == Effect::Subtracted
-        && all.iter().any(|other| {
-            other.effect == Effect::Refused
-                && (&other.flow, other.cause) == (&finding.flow, finding.cause)
-                && other.evidence.ends_with(&finding.evidence)
-        })
+    let tells_more = |other: &Finding| {
+        other.effect == Effect::Refused
+            && (&other.flow, other.cause) == (&finding.flow, finding.cause)
+            && other.evidence.len() > finding.evidence.len()
+            && other.evidence.ends_with(&finding.evidence)
+    };
+    matches!(finding.effect, Effect::Subtracted | Effect::Refused) && all.iter().any(tells_more)
 }
 
 fn of_diagnostic(diagnostic: &Diagnostic) -> MietteDiagnostic {

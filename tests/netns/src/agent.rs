@@ -17,10 +17,15 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The agent that cargo built beside this test.
 pub fn binary() -> Result<PathBuf> {
+    program("notrack-agent")
+}
+
+/// A program that cargo built beside this test.
+pub fn program(name: &str) -> Result<PathBuf> {
     // target/debug/deps/<test> lies two levels below target/debug/notrack-agent.
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(Path::parent).context("the test lies in no target folder")?;
-    let binary = folder.join("notrack-agent");
+    let binary = folder.join(name);
     ensure!(binary.is_file(), "{} is missing: run cargo build --workspace first", binary.display());
     Ok(binary)
 }

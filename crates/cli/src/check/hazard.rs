@@ -95,8 +95,13 @@ impl Evidence {
             None => lines.push(rest.to_owned()),
         }
         lines.extend(example.map(|example| format!("for example {example}")));
-        let missing = commands.split("; ").filter(|command| !command.is_empty());
-        Evidence { lines, missing: missing.map(|command| format!("  {command}")).collect() }
+        let (commands, more) = match commands.rsplit_once(" and ") {
+            Some((commands, more)) if more.ends_with(" more") => (commands, Some(format!("  and {more}"))),
+            _ => (commands, None),
+        };
+        let commands = commands.split("; ").filter(|command| !command.is_empty());
+        let missing = commands.map(|command| format!("  {command}")).chain(more).collect();
+        Evidence { lines, missing }
     }
 }
 
@@ -126,7 +131,7 @@ mod tests {
                 "for example 0.0.0.0 to 10.0.0.1 port 80"
             ]
         );
-        assert_eq!(missing, ["  nft 'add rule a'", "  nft 'add rule b' and 3 more"]);
+        assert_eq!(missing, ["  nft 'add rule a'", "  nft 'add rule b'", "  and 3 more"]);
         let nat = "nothing of the flow is left to bypass on this node: TCP 80 is given another source address by ip nat, \
                    chain postrouting, handle 4: oifname \"eth1\" masquerade";
         assert_eq!(

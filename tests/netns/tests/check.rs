@@ -1,0 +1,76 @@
+//! `kubectl-notrack check --this-node`: what the kernel has is what is judged.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::Path;
+
+use notrack_lab::{Background, Namespace, Pair, run_ok_with_input};
+use notrack_netns::agent::{PATIENCE, Policies, program, server};
+use notrack_netns::{track, traffic};
+
+const FIREWALL: &str = "table inet site {
+  chain input {
+    type filter hook input priority filter; policy drop;
+    iifname lo accept
+    ct state established,related accept
+    ct state new tcp dport 80 accept
+    tcp dport 443 accept
+  }
+}";
+
+/// Exit status and everything said.
+fn check(host: &Namespace, policies: &Policies, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = host.command(&program("kubectl-notrack").unwrap().to_string_lossy());
+    command.arg("check").arg(policies.path()).args(arguments);
+    let mut check = Background::spawn(command).unwrap();
+    let status = check.wait(PATIENCE).unwrap();
+    (status.code(), check.output())
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_firewall_that_would_drop_is_shown_and_saved_and_its_missing_rules_help() {
+    let Pair { client: _, node } = Pair::new().unwrap();
+    node.nft(FIREWALL).unwrap();
+    let [http, https] = ["80", "443"].map(|port| Policies::of(&server("web", "TCP", port)).unwrap());
+    let (status, said) = check(&node, &https, &["--this-node"]);
+    assert_eq!(status, Some(0), "a static rule accepts it: {said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let facts = folder.path().join("facts.json");
+    let (status, said) = check(&node, &http, &["--this-node", "--save-facts", path(&facts)]);
+    assert_eq!(status, Some(1), "{said}");
+    for wanted in ["NT007 HostFirewallDrops", "inet site, chain input\n", "policy drop", "hostFirewall: Adapt"] {
+        assert!(said.contains(wanted), "{wanted} is not in\n{said}");
+    }
+    let elsewhere = Namespace::new("elsewhere").unwrap();
+    assert_eq!(check(&elsewhere, &http, &["--node-facts", path(&facts)]), (status, said.clone()));
+
+    let missing: Vec<&str> = said.lines().filter_map(|line| line.trim().strip_prefix("nft '")).collect();
+    assert!(!missing.is_empty(), "{said}");
+    for rule in missing {
+        run_ok_with_input(node.command("nft").args(["-f", "-"]), rule.trim_end_matches('\'')).unwrap();
+    }
+    let (status, said) = check(&node, &http, &["--this-node"]);
+    assert_eq!(status, Some(0), "the missing rules were added: {said}");
+}
+
+#[test]
+fn a_connection_that_is_translated_now_is_shown() {
+    let Pair { client, node } = Pair::new().unwrap();
+    track(&node).unwrap();
+    node.nft(
+        "table ip nat {\n chain prerouting {\n type nat hook prerouting priority dstnat;\n \
+         tcp dport 8080 redirect to :80\n }\n}",
+    )
+    .unwrap();
+    let open = traffic::Connection::redirected(&client, &node, "10.77.0.1:8080", "10.77.0.1:80").unwrap();
+    // The rule is gone, the connection is not.
+    node.nft("delete table ip nat").unwrap();
+    let http = Policies::of(&server("web", "TCP", "80")).unwrap();
+    let (status, said) = check(&node, &http, &["--this-node"]);
+    assert!(said.contains("NT016 LiveNAT") && said.contains("10.77.0.1:8080"), "{status:?} {said}");
+    drop(open);
+}
