@@ -37,7 +37,7 @@ fn a_firewall_that_would_drop() {
     interfaces: [eth0]
     ports:
     - {protocol: TCP, port: 80}
-"
+",
     );
     insta::assert_snapshot!(shown);
 }
@@ -53,7 +53,7 @@ fn a_nat_gateway() {
     serverAddresses: [10.88.0.2/32]
     ports:
     - {protocol: TCP, port: 80}
-"
+",
     );
     insta::assert_snapshot!(shown);
 }
@@ -68,7 +68,7 @@ fn what_ipvs_balances() {
     serverAddresses: [10.77.0.1/32]
     ports:
     - {protocol: UDP, port: 53}
-"
+",
     );
     insta::assert_snapshot!(shown);
 }
@@ -82,7 +82,7 @@ fn a_vrf() {
     interfaces: [eth2]
     ports:
     - {protocol: TCP, port: 443}
-"
+",
     );
     insta::assert_snapshot!(shown);
 }

@@ -1,8 +1,10 @@
 //! The real agent, with real policy files, on a node.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +12,6 @@ use notrack_lab::{Background, Namespace, wait_until};
 use serde_json::Value;
 
 use crate::services::{START, write};
-use crate::site::Site;
 use crate::stage::Stage;
 
 /// A policy: its name, which its file has too, and what is in it.
@@ -19,6 +20,9 @@ type Policy = (&'static str, &'static str);
 pub const HTTP: Policy = ("http", include_str!("../policies/http.yaml"));
 pub const DNS: Policy = ("dns", include_str!("../policies/dns.yaml"));
 pub const EVERY_PORT: Policy = ("every-port", include_str!("../policies/every-port.yaml"));
+pub const THROUGH: Policy = ("through", include_str!("../policies/through.yaml"));
+pub const FIREWALL: Policy = ("firewall", include_str!("../policies/firewall.yaml"));
+pub const SERVICE: Policy = ("service", include_str!("../policies/service.yaml"));
 
 /// Of the node's loopback.
 const STATUS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9811);
@@ -31,28 +35,58 @@ pub struct Agent {
     _process: Background,
     node: Namespace,
     policy: &'static str,
+    /// The policy's.
+    file: PathBuf,
 }
 
 impl Agent {
-    /// Starts the agent on a site's node and returns once it has read the policy's rules back from
-    /// the kernel.
-    pub fn start(stage: &Stage, site: &Site, (policy, yaml): Policy) -> Result<Self> {
-        let folder = stage.folder(&format!("policy-{policy}-{}", site.node.name()))?;
-        write(&folder.join(policy).with_extension("yaml"), yaml)?;
-        let mut command = site.node.command(&stage.agent().to_string_lossy());
+    /// Starts the agent on a node and returns once it has read the policy's rules back from the
+    /// kernel.
+    pub fn start(stage: &Stage, node: &Namespace, policy: Policy) -> Result<Self> {
+        Self::start_until(stage, node, policy, "Programmed")
+    }
+
+    /// The same for a policy that comes to another state.
+    pub fn start_until(stage: &Stage, node: &Namespace, policy: Policy, state: &str) -> Result<Self> {
+        let (policy, yaml) = policy;
+        let folder = stage.folder(&format!("policy-{policy}-{}", node.name()))?;
+        let file = folder.join(policy).with_extension("yaml");
+        write(&file, yaml)?;
+        let mut command = node.command(&stage.agent().to_string_lossy());
         command.args(["--listen", &STATUS.to_string(), "--policies"]).arg(&folder);
         let mut process = Background::spawn(command)?;
-        let node = site.node.clone();
+        process.wait_ready("the agent to answer", START, || status(node).is_ok())?;
+        let agent = Self { _process: process, node: node.clone(), policy, file };
+        agent.wait_for(state)?;
+        Ok(agent)
+    }
+
+    /// Waits until the policy is in a state.
+    fn wait_for(&self, state: &str) -> Result<()> {
+        let Self { node, policy, .. } = self;
         let mut said = None;
-        let programmed = process.wait_ready("the agent to program the policy", START, || {
-            said = status(&node).ok();
-            said.as_ref().is_some_and(|status| policy_of(status, policy)["state"] == "Programmed")
+        let reached = wait_until(&format!("the agent to have the policy {state}"), START, || {
+            said = status(node).ok();
+            said.as_ref().is_some_and(|status| policy_of(status, policy)["state"] == state)
         });
-        programmed.with_context(|| match said {
+        reached.with_context(|| match said {
             Some(status) => format!("the agent's last word on {policy}: {}", policy_of(&status, policy)),
             None => "the agent said nothing".to_owned(),
-        })?;
-        Ok(Self { _process: process, node, policy })
+        })
+    }
+
+    /// Writes the policy anew and waits until it is in effect.
+    pub fn change(&self, yaml: &str) -> Result<()> {
+        write(&self.file, yaml)?;
+        self.wait_for("Programmed")
+    }
+
+    /// Deletes the policy and waits until nothing of ours is in the kernel's rules.
+    pub fn withdraw(&self) -> Result<()> {
+        fs::remove_file(&self.file).with_context(|| format!("cannot remove {}", self.file.display()))?;
+        wait_until("the agent to take its rules back", START, || {
+            self.node.ruleset().is_ok_and(|rules| !rules.contains("notrack-dev"))
+        })
     }
 
     /// How many packets have skipped tracking by now, as the kernel counts.
@@ -70,10 +104,15 @@ impl Agent {
 
     /// What of the policy stays tracked, and why, in the agent's words; one line a reason.
     pub fn subtracted(&self) -> Result<Vec<String>> {
+        Ok(by_reason(self.findings()?.iter().map(String::as_str)))
+    }
+
+    /// Everything that the agent has to say about the policy.
+    pub fn findings(&self) -> Result<Vec<String>> {
         let status = status(&self.node)?;
         let findings = policy_of(&status, self.policy)["findings"].as_array();
         let findings = findings.context("the agent reports no findings")?;
-        Ok(by_reason(findings.iter().filter_map(Value::as_str)))
+        Ok(findings.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 }
 

@@ -10,18 +10,23 @@ pub struct Report {
     pub seconds: u64,
 }
 
+/// The names of two columns.
+pub type Heads = [&'static str; 2];
+
 /// One thing shown.
 #[derive(Debug, Serialize)]
 pub struct Line {
     /// For machines.
     pub name: &'static str,
     pub title: String,
+    /// What the two columns are, where it is not what the table's head says.
+    pub heads: Heads,
     pub rows: Vec<Row>,
     /// Said below the rows.
     pub notes: Vec<String>,
 }
 
-/// One figure, without and with the policy.
+/// One figure, without and with the policy, or as the line's heads say.
 #[derive(Debug, Serialize)]
 pub struct Row {
     /// For machines.
@@ -56,9 +61,9 @@ impl Report {
             .lines
             .iter()
             .map(|line| {
-                let Line { name, title, rows, notes } = line;
+                let Line { name, title, heads, rows, notes } = line;
                 json!({
-                    "name": name, "title": title, "holds": line.holds(),
+                    "name": name, "title": title, "heads": heads, "holds": line.holds(),
                     "rows": rows, "notes": notes,
                 })
             })
@@ -124,7 +129,7 @@ mod tests {
     fn report(holds: Option<bool>) -> Report {
         let row = Row::new("lost", "lost", Figure::Share(1.0), Figure::Share(0.0));
         let rows = vec![Row { holds, ..row }];
-        let line = Line { name: "full", title: "Full".into(), rows, notes: Vec::new() };
+        let line = Line { name: "full", title: "Full".into(), heads: ["", ""], rows, notes: Vec::new() };
         Report { lines: vec![line], seconds: 61 }
     }
 

@@ -1,7 +1,10 @@
 //! Real servers on the node, configured in the demo's folder and run in the foreground.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -76,6 +79,24 @@ pub fn unbound(site: &Site, folder: &Path) -> Result<Background> {
     // It listens over TCP too.
     server.wait_ready("unbound to listen", START, || listens(&site.node, 53))?;
     Ok(server)
+}
+
+/// Answers HTTP on a host's address, port 0 for any. Its threads end with the process.
+pub fn answer(host: &Namespace, address: SocketAddr) -> Result<SocketAddr> {
+    let listener = host.enter(|| TcpListener::bind(address))?;
+    let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+    let address = listener.local_addr().context("a server's address")?;
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Each by itself: one that stays open and silent must not keep the others waiting.
+            thread::spawn(move || {
+                // Who hangs up early is counted as lost at the other end.
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+            });
+        }
+    });
+    Ok(address)
 }
 
 /// Whether something listens on a TCP port of the node: looked up, not tried, as an attempt would

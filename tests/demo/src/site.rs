@@ -40,8 +40,13 @@ impl Site {
 
     /// Makes both, with the firewall in place.
     pub fn new() -> Result<Self> {
+        Self::with(FIREWALL)
+    }
+
+    /// The same with other rules of the site's own.
+    pub fn with(rules: &str) -> Result<Self> {
         let Pair { client, node } = Pair::new()?;
-        node.nft(FIREWALL)?;
+        node.nft(rules)?;
         Ok(Self { client, node })
     }
 

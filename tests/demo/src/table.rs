@@ -49,7 +49,8 @@ impl Pen {
     }
 
     fn line(&self, number: usize, line: &Line) -> String {
-        let title = [format!("{number} {}", line.title), String::new(), String::new()];
+        let [left, right] = line.heads.map(str::to_owned);
+        let title = [format!("{number} {}", line.title), left, right];
         let mut text = self.row(title, &self.mark(line.holds()));
         for row in &line.rows {
             let cells = [format!("    {}", row.what), row.without.shown(), row.with.shown()];
@@ -74,6 +75,8 @@ fn widths(report: &Report) -> [usize; 3] {
     let mut widths = HEAD.map(|head| head.chars().count());
     for line in &report.lines {
         widths[0] = widths[0].max(line.title.chars().count() + 2);
+        widths[1] = widths[1].max(line.heads[0].chars().count());
+        widths[2] = widths[2].max(line.heads[1].chars().count());
         for row in &line.rows {
             widths[0] = widths[0].max(row.what.chars().count() + 4);
             widths[1] = widths[1].max(row.without.shown().chars().count());
@@ -115,7 +118,7 @@ mod tests {
             Row::new("b", "lost", Figure::Share(1.0), Figure::Share(0.5)).promised(false),
         ];
         let notes = vec!["word ".repeat(30)];
-        let line = Line { name: "x", title: "HTTP".into(), rows, notes };
+        let line = Line { name: "x", title: "HTTP".into(), heads: ["naive rules", "notrack"], rows, notes };
         let drawn = draw(&Report { lines: vec![line], seconds: 5 }, false);
         let boxed: Vec<&str> = drawn.lines().filter(|line| line.starts_with('│')).collect();
         let width = boxed[0].chars().count();

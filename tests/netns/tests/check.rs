@@ -1,6 +1,7 @@
 //! `kubectl-notrack check --this-node`: what the kernel has is what is judged.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use notrack_lab::{Background, Namespace, Pair, run_ok_with_input};
@@ -42,7 +43,9 @@ fn a_firewall_that_would_drop_is_shown_and_saved_and_its_missing_rules_help() {
     let facts = folder.path().join("facts.json");
     let (status, said) = check(&node, &http, &["--this-node", "--save-facts", path(&facts)]);
     assert_eq!(status, Some(1), "{said}");
-    for wanted in ["NT007 HostFirewallDrops", "inet site, chain input\n", "policy drop", "hostFirewall: Adapt"] {
+    for wanted in
+        ["NT007 HostFirewallDrops", "inet site, chain input\n", "policy drop", "hostFirewall: Adapt"]
+    {
         assert!(said.contains(wanted), "{wanted} is not in\n{said}");
     }
     let elsewhere = Namespace::new("elsewhere").unwrap();
@@ -66,11 +69,12 @@ fn a_connection_that_is_translated_now_is_shown() {
          tcp dport 8080 redirect to :80\n }\n}",
     )
     .unwrap();
-    let open = traffic::Connection::redirected(&client, &node, "10.77.0.1:8080", "10.77.0.1:80").unwrap();
+    let listener = traffic::bind(&node, || TcpListener::bind("10.77.0.1:80")).unwrap();
+    let open = client.enter(|| TcpStream::connect("10.77.0.1:8080")).unwrap().unwrap();
     // The rule is gone, the connection is not.
     node.nft("delete table ip nat").unwrap();
     let http = Policies::of(&server("web", "TCP", "80")).unwrap();
     let (status, said) = check(&node, &http, &["--this-node"]);
     assert!(said.contains("NT016 LiveNAT") && said.contains("10.77.0.1:8080"), "{status:?} {said}");
-    drop(open);
+    drop((open, listener));
 }

@@ -23,10 +23,7 @@ impl Node {
     /// error.
     pub fn of(args: &Check, sources: &[Source]) -> anyhow::Result<Node> {
         if !args.this_node {
-            return Ok(Node {
-                facts: input::facts(&args.files)?,
-                is_known: args.files.node_facts.is_some(),
-            });
+            return Ok(Node { facts: input::facts(&args.files)?, is_known: args.files.node_facts.is_some() });
         }
         let facts = notrack_netlink::facts::read(&named(sources)).context("--this-node")?;
         for unknown in facts.host.rules.incomplete.iter().chain(&facts.host.surroundings.unknown) {

@@ -25,7 +25,7 @@ pub fn dns(stage: &Stage) -> Result<Line> {
     stage.say("3  DNS: two nodes with unbound, one with a policy for its clients");
     let (tracked, bypassed) = (Site::new()?, Site::new()?);
     let _servers = [unbound(&tracked, &folder)?, unbound(&bypassed, &folder)?];
-    let agent = Agent::start(stage, &bypassed, DNS)?;
+    let agent = Agent::start(stage, &bypassed.node, DNS)?;
 
     let rounds = in_turns([&tracked, &bypassed], |round, site| {
         stage.say(&format!("3  DNS: dnsperf, {round}"));
@@ -44,7 +44,7 @@ pub fn dns(stage: &Stage) -> Result<Line> {
         let figure = |dropped| Figure::word(dropped, "firewall drops", "let in");
         rows.push(Row::new(name, what, figure(without), figure(with)).promised(without && with));
     }
-    Ok(Line { name: "dns", title: "DNS over UDP".into(), rows, notes: Vec::new() })
+    Ok(Line { name: "dns", title: "DNS over UDP".into(), heads: ["", ""], rows, notes: Vec::new() })
 }
 
 /// Whether the firewall, which judges by state, has dropped all queries of a foreign network.

@@ -1,15 +1,13 @@
 //! 4: a policy that names every port, and what it cannot cut off.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::thread;
+use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::agent::{Agent, EVERY_PORT};
 use crate::load::lost_connections;
 use crate::report::{Figure, Line, Row};
-use crate::services::nginx;
+use crate::services::{answer, nginx};
 use crate::site::Site;
 use crate::ssh::{Session, login, sshd};
 use crate::stage::Stage;
@@ -31,7 +29,7 @@ pub fn every_port(stage: &Stage) -> Result<Line> {
     stage.say("4  every port: a node with SSH and HTTP, a session open");
     let site = Site::new()?;
     let _servers = [nginx(&site, &folder)?, sshd(&site, &folder)?];
-    let upstream = upstream(&site)?;
+    let upstream = answer(&site.client, SocketAddr::new(Site::CLIENT, 0))?;
     let mut session = Session::open(&site, &folder)?;
     let mut look = |site: &Site| -> Result<State> {
         let known = site.entries("tcp", 80)?;
@@ -46,7 +44,7 @@ pub fn every_port(stage: &Stage) -> Result<Line> {
     };
     let without = look(&site)?;
     stage.say("4  every port: the policy, and the same again");
-    let agent = Agent::start(stage, &site, EVERY_PORT)?;
+    let agent = Agent::start(stage, &site.node, EVERY_PORT)?;
     let with = look(&site)?;
     let mut rows = rows(&without, &with);
     let bypassed = agent.bypassed()?;
@@ -60,7 +58,13 @@ pub fn every_port(stage: &Stage) -> Result<Line> {
     let told = told("TCP 22 is SSH") && told("EphemeralPorts: TCP");
     let figure = Figure::word(told, "told below", "not told");
     rows.push(Row::new("subtracted", "what stays tracked, and why", Figure::Word(""), figure).promised(told));
-    Ok(Line { name: "everyPort", title: "A policy that names every port".into(), rows, notes })
+    Ok(Line {
+        name: "everyPort",
+        title: "A policy that names every port".into(),
+        heads: ["", ""],
+        rows,
+        notes,
+    })
 }
 
 fn rows(without: &State, with: &State) -> Vec<Row> {
@@ -81,19 +85,4 @@ fn rows(without: &State, with: &State) -> Vec<Row> {
         row("entries", "entries of 50 HTTP requests", &|s| Figure::Count(s.http_entries))
             .promised(without.http_entries > 0 && with.http_entries == 0),
     ]
-}
-
-/// A server at the client's end, for the node to ask. Its thread ends with the process.
-fn upstream(site: &Site) -> Result<SocketAddr> {
-    let address = SocketAddr::new(Site::CLIENT, 0);
-    let listener = site.client.enter(|| TcpListener::bind(address))??;
-    let address = listener.local_addr().context("the upstream's address")?;
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            // Who hangs up early is counted as lost at the other end.
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-        }
-    });
-    Ok(address)
 }

@@ -26,13 +26,14 @@ pub fn full(stage: &Stage) -> Result<Line> {
 
     let site = Site::new()?;
     let _server = nginx(&site, &folder)?;
-    let _agent = Agent::start(stage, &site, HTTP)?;
+    let _agent = Agent::start(stage, &site.node, HTTP)?;
     let (_, with) = lost_when_full(stage, &site, "with the policy")?;
 
     let share = |lost| Figure::Share(lost as f64 / ATTEMPTS as f64);
     Ok(Line {
         name: "full",
         title: format!("The table full: {} entries", thousands(maximum)),
+        heads: ["", ""],
         rows: vec![
             Row::new("tried", "new connections tried", Figure::Count(ATTEMPTS), Figure::Count(ATTEMPTS)),
             // Some get through without a policy where other entries end meanwhile.

@@ -16,7 +16,7 @@ pub fn http(stage: &Stage) -> Result<Line> {
     stage.say("1  HTTP: two nodes with nginx, one with a policy for port 80");
     let (tracked, bypassed) = (Site::new()?, Site::new()?);
     let _servers = [nginx(&tracked, &folder)?, nginx(&bypassed, &folder)?];
-    let agent = Agent::start(stage, &bypassed, HTTP)?;
+    let agent = Agent::start(stage, &bypassed.node, HTTP)?;
 
     let rounds = in_turns([&tracked, &bypassed], |round, site| {
         stage.say(&format!("1  HTTP: wrk, {round}"));
@@ -26,6 +26,7 @@ pub fn http(stage: &Stage) -> Result<Line> {
     Ok(Line {
         name: "http",
         title: "HTTP, a new connection for each request".into(),
+        heads: ["", ""],
         rows: compare(("requests", "requests a second"), &rounds, entries, agent.bypassed()?),
         notes: Vec::new(),
     })

@@ -1,20 +1,35 @@
-//! The four things shown. Each plays on nodes of its own and returns its part of the table.
+//! The things shown. Each plays on nodes of its own and returns its part of the table.
 
 mod dns;
 mod every_port;
+mod firewall;
 mod full;
+mod gateway;
 mod http;
+mod service;
 
 pub use dns::dns;
 pub use every_port::every_port;
+pub use firewall::firewall;
 pub use full::full;
+pub use gateway::gateway;
 pub use http::http;
+pub use service::service;
 
 use anyhow::Result;
 
 use crate::load::{Load, median};
-use crate::report::{Figure, Row};
+use crate::report::{Figure, Heads, Row};
 use crate::site::Site;
+
+/// What the columns of a line are that shows what a plain rule breaks.
+const NAIVE: Heads = ["naive rules", "notrack"];
+/// New connections that are tried at such a line.
+const TRIES: u64 = 50;
+
+fn lost(count: u64) -> Figure {
+    Figure::Share(count as f64 / TRIES as f64)
+}
 
 /// Of two seconds each, without and with a policy.
 const ROUNDS: usize = 5;
