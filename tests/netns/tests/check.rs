@@ -33,7 +33,7 @@ fn path(path: &Path) -> &str {
 
 #[test]
 fn a_firewall_that_would_drop_is_shown_and_saved_and_its_missing_rules_help() {
-    let Pair { client: _, node } = Pair::new().unwrap();
+    let Pair { client: _other_end, node } = Pair::new().unwrap();
     node.nft(FIREWALL).unwrap();
     let [http, https] = ["80", "443"].map(|port| Policies::of(&server("web", "TCP", port)).unwrap());
     let (status, said) = check(&node, &https, &["--this-node"]);
