@@ -20,6 +20,7 @@ pub struct Metrics {
     packets: IntCounterVec,
     bytes: IntCounterVec,
     state: IntGaugeVec,
+    hazards: IntGaugeVec,
     applies: IntCounterVec,
     apply_seconds: Histogram,
     evicted: IntCounter,
@@ -67,6 +68,11 @@ impl Metrics {
                 "notrack_policy_state",
                 "1 for the state that a policy is in.",
                 &["policy", "state"],
+            )?,
+            hazards: make.gauges(
+                "notrack_policy_hazards",
+                "Findings of a hazard in a policy on this node, by what they do to it.",
+                &["policy", "hazard", "effect"],
             )?,
             bad_files: make
                 .gauge("notrack_bad_policy_files", "Policy files of the last reading that were refused.")?,
@@ -143,6 +149,7 @@ impl Metrics {
         self.packets.reset();
         self.bytes.reset();
         self.state.reset();
+        self.hazards.reset();
         for (name, traffic) in traffic {
             let traffic = traffic.unwrap_or_default();
             self.packets.with_label_values(&[name]).inc_by(traffic.packets);
@@ -150,6 +157,9 @@ impl Metrics {
         }
         for policy in policies {
             self.state.with_label_values(&[policy.name.as_str(), policy.state.name()]).set(1);
+            for (hazard, effect) in &policy.hazards {
+                self.hazards.with_label_values(&[policy.name.as_str(), hazard.name(), effect.name()]).inc();
+            }
         }
         self.bad_files.set(i64::try_from(bad_files).unwrap_or(i64::MAX));
     }

@@ -73,6 +73,9 @@ pub struct PolicyReport {
     pub state: State,
     /// Everything that was subtracted, refused or is worth a warning, in words.
     pub findings: Vec<String>,
+    /// The same as hazards with their effects.
+    #[serde(skip)]
+    pub hazards: Vec<(HazardKind, Effect)>,
     /// The gravest of those that only the node can see.
     #[serde(skip)]
     pub seen_here: Vec<api::HazardFound>,
@@ -239,6 +242,13 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
         name: policy.name.clone(),
         state,
         findings: found.iter().map(ToString::to_string).collect(),
+        hazards: found
+            .iter()
+            .filter_map(|finding| match finding.cause {
+                Cause::Hazard(kind) => Some((kind, finding.effect)),
+                Cause::Exception => None,
+            })
+            .collect(),
         seen_here: seen_here(&found),
         status: api::NoTrackPolicyStatus {
             observed_generation: None,

@@ -174,6 +174,18 @@ pub enum Effect {
     Blocked,
 }
 
+impl Effect {
+    /// The name, as a metric's label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Effect::Warning => "Warning",
+            Effect::Subtracted => "Subtracted",
+            Effect::Refused => "Refused",
+            Effect::Blocked => "Blocked",
+        }
+    }
+}
+
 /// Why something of a flow stays tracked, or is worth a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Cause {

@@ -152,7 +152,10 @@ fn nothing_left(policy: &ValidatedPolicy, findings: &[Finding]) -> Vec<Finding> 
         .map(|flow| {
             let of_flow = |found: &&Finding| found.policy == policy.name && found.flow == flow.name;
             let taken = |found: &&Finding| found.effect != Effect::Warning;
-            let first = findings.iter().filter(of_flow).filter(taken).min_by_key(|found| found.cause);
+            // A live translation is the proof of another reason, where there is one.
+            let is_proof = |found: &Finding| found.cause == Cause::Hazard(HazardKind::LiveNAT);
+            let own = findings.iter().filter(of_flow).filter(taken);
+            let first = own.min_by_key(|found| (is_proof(found), found.cause));
             let nothing = "nothing of the flow is left to bypass on this node";
             Finding {
                 policy: policy.name.clone(),
