@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use notrack_lab::{Namespace, wait_until};
 
 /// How long a packet may take. Longer than a lost one needs to be sent again: what fails within it is cut off.
@@ -20,10 +20,26 @@ pub struct Connection {
 impl Connection {
     /// Opens one from a host to another's address; the client has its source from the kernel.
     pub fn open(client: &Namespace, server: &Namespace, to: SocketAddr) -> Result<Connection> {
-        let listener = bind(server, || TcpListener::bind(to))?;
+        Connection::translated(client, to, server, to)
+    }
+
+    /// Opens one to an address that becomes another one on the way: that at which the server listens.
+    pub fn translated(
+        client: &Namespace,
+        to: SocketAddr,
+        server: &Namespace,
+        at: SocketAddr,
+    ) -> Result<Connection> {
+        let listener = bind(server, || TcpListener::bind(at))?;
+        listener.set_nonblocking(true)?;
         let client = client.enter(|| TcpStream::connect_timeout(&to, PATIENCE))??;
-        // Whoever is connected is in the queue by the time that its first data comes.
-        let (server, _) = listener.accept()?;
+        // The client may be connected to something else on the way.
+        let mut accepted = None;
+        wait_until("a connection at the server", PATIENCE, || {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        })?;
+        let (server, _) = accepted.context("no connection")?;
         for end in [&client, &server] {
             end.set_read_timeout(Some(PATIENCE))?;
         }

@@ -1,0 +1,16 @@
+//! What rules written by hand do on nodes whose other rules need the entry, and that the agent sees it coming: each test
+//! shows the harm on real traffic first. The last ones are nodes that only look dangerous.
+
+#[cfg(test)]
+#[path = "hazards"]
+mod hazards {
+    mod helper;
+    mod live;
+    mod marks;
+    mod masquerade;
+    mod ports;
+    mod precision;
+    mod signals;
+    mod support;
+    mod zones;
+}
