@@ -20,6 +20,9 @@ use crate::engine::Programmed;
 
 mod node;
 
+/// What an audited policy does.
+const AUDITS: &str = "counts what would be bypassed; changes nothing";
+
 /// What became of a policy on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
@@ -225,7 +228,8 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
         (State::Ineffective, _) => "nothing in this network namespace tracks connections".to_owned(),
         (State::Expired, _) => "spec.expireTime has passed: its traffic is tracked again".to_owned(),
         (State::NotSelected, _) => "spec.nodeSelector does not select this node".to_owned(),
-        (State::Auditing, _) => "counts what would be bypassed; changes nothing".to_owned(),
+        (State::Auditing, _) if found.is_empty() => AUDITS.to_owned(),
+        (State::Auditing, _) => format!("{AUDITS}; {}", summary(&found)),
         (State::Programmed | State::Refused | State::Blocked, _) => summary(&found),
     };
     let programmed = matches!(state, State::Programmed | State::Auditing | State::Ineffective);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Found;
 use super::surroundings::pods::engine_of;
-use super::travel::loopback_addresses;
+use super::travel::loopback;
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Stop};
@@ -181,13 +181,15 @@ fn named(stop: &Stop, journey: &Journey<'_>, facts: &NodeFacts) -> Region {
     let all = || Ranges::from(vec![AddressRange::all(journey.family)]);
     let mut named = region.clone().with(Axis::TcpFlags, Ranges::all()).with(Axis::Mark, Ranges::one(0));
     named.doubts.clear();
-    let own = facts.addresses.iter().filter(|own| Family::of(**own) == journey.family);
-    let outward = own.filter(|own| !own.is_loopback()).map(|own| AddressRange::one(*own));
-    let outward = Ranges::from(outward.collect::<Vec<_>>());
-    let others = all().without(&loopback_addresses(journey.family));
+    let own = |is_loopback: bool| {
+        let own = facts.addresses.iter().filter(|own| Family::of(**own) == journey.family);
+        let fitting = own.filter(|own| own.is_loopback() == is_loopback);
+        Ranges::from(fitting.map(|own| AddressRange::one(*own)).collect::<Vec<_>>())
+    };
+    let outside = all().without(&loopback(journey.family));
     for axis in [Axis::Source, Axis::Destination] {
-        let is_any = [&outward, &others].contains(&named.get(axis));
-        if is_any && journey.leg != Leg::Through {
+        let is_own = [own(true), own(false)].contains(named.get(axis));
+        if is_own && journey.leg != Leg::Through || *named.get(axis) == outside {
             named = named.with(axis, all());
         }
     }

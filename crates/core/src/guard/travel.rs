@@ -60,9 +60,6 @@ fn ways(flow: &ValidatedFlow, facts: &NodeFacts, ports: &[PortRange]) -> Vec<(Le
     let outward = |ranges: &[AddressRange]| -> Vec<AddressRange> {
         ranges.iter().copied().filter(|range| !range.first_address().is_loopback()).collect()
     };
-    let loopback = |ranges: &[AddressRange]| -> Vec<AddressRange> {
-        ranges.iter().copied().filter(|range| range.first_address().is_loopback()).collect()
-    };
     let own: Vec<AddressRange> = facts.addresses.iter().map(|own| AddressRange::one(*own)).collect();
     let local = flow.local_ports.clone().unwrap_or_else(|| facts.ephemeral.clone());
     let any = vec![PortRange::ALL];
@@ -75,10 +72,14 @@ fn ways(flow: &ValidatedFlow, facts: &NodeFacts, ports: &[PortRange]) -> Vec<(Le
     let mut ways = Vec::new();
     if matches!(flow.role, Role::Server | Role::Peer) {
         ways.push((Leg::In, ends(peers(), any.clone(), outward(&served))));
-        // The kernel answers from the address that was asked; a loopback address is left for another by none.
-        let inside: Vec<AddressRange> = own.iter().copied().filter(|own| names(&peers(), *own)).collect();
-        ways.push((Leg::Loop, ends(outward(&inside), any.clone(), outward(&served))));
-        ways.push((Leg::Loop, ends(loopback(&inside), any.clone(), loopback(&served))));
+        // Apart: nobody asks one of the node's other addresses from a loopback address unless told to, and the kubelet's
+        // own rule (KUBE-FIREWALL) drops untracked what would answer it: every node of a cluster would be blocked.
+        for is_loopback in [true, false] {
+            let of_kind = |range: &AddressRange| range.first_address().is_loopback() == is_loopback;
+            let inside = own.iter().copied().filter(|own| of_kind(own) && names(&peers(), *own)).collect();
+            let within = served.iter().copied().filter(of_kind).collect();
+            ways.push((Leg::Loop, ends(inside, any.clone(), within)));
+        }
     }
     match flow.role {
         Role::Server => {}
@@ -100,8 +101,8 @@ fn names(ranges: &[AddressRange], own: AddressRange) -> bool {
     ranges.iter().any(|range| range.contains(address))
 }
 
-/// Addresses that no packet from or to another host has: the kernel drops it.
-pub(crate) fn loopback_addresses(family: Family) -> Ranges {
+/// Addresses that no packet on a wire has (RFC 1122, RFC 4291).
+pub(super) fn loopback(family: Family) -> Ranges {
     match family {
         Family::Ipv4 => Ranges::new(vec![(0x7f00_0000, 0x7fff_ffff)]),
         Family::Ipv6 => Ranges::one(1),
@@ -113,15 +114,14 @@ fn region(leg: Leg, flow: &ValidatedFlow, ends: Ends, family: Family) -> Region 
     let of_family = |ranges: Vec<AddressRange>| -> Ranges {
         Ranges::from(ranges.into_iter().filter(|range| range.family == family).collect::<Vec<_>>())
     };
+    let on_a_wire = |ranges: Vec<AddressRange>| of_family(ranges).without(&loopback(family));
+    let (sources, destinations) = match leg {
+        Leg::Loop => (of_family(sources), of_family(destinations)),
+        Leg::In | Leg::Out | Leg::Through => (on_a_wire(sources), on_a_wire(destinations)),
+    };
     let loopback = interfaces(["lo"]);
     let named = interfaces(flow.interfaces.iter().map(AsRef::as_ref));
     let outside = named.without(&loopback);
-    let (mut sources, mut destinations) = (of_family(sources), of_family(destinations));
-    match leg {
-        Leg::In => sources = sources.without(&loopback_addresses(family)),
-        Leg::Out => destinations = destinations.without(&loopback_addresses(family)),
-        Leg::Through | Leg::Loop => {}
-    }
     let (comes_in, leaves) = match leg {
         Leg::In => (outside, Ranges::all()),
         Leg::Out => (Ranges::all(), outside),

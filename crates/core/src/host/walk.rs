@@ -7,7 +7,7 @@
 use super::region::{Axis, Doubt, Ranges, Region};
 use super::{
     Act, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_UNTRACKED, ChainKind, Field, HostBase, HostElement, HostHook,
-    HostRule, HostRules, HostTable, HostVerdict, Match, Members, Place, Step, ValueBox,
+    HostRule, HostRules, HostSet, HostTable, HostVerdict, Match, Members, Place, Step, ValueBox,
 };
 use crate::net::{Family, Proto};
 use crate::rules::BYPASS_PRIORITY;
@@ -308,8 +308,10 @@ impl<'a> Walk<'a> {
             return left.onward.push(region);
         }
         let known = self.table.sets.get(map).filter(|set| !set.unknown);
-        let readable = !seen.iter().any(|field| matches!(field, Seen::Unknown | Seen::Type(_)));
-        let (Some(set), true) = (known, readable) else { return self.give_up(here, vec![region]) };
+        let Some(set) = known else { return self.give_up(here, vec![region]) };
+        if seen.iter().any(|field| matches!(field, Seen::Unknown | Seen::Type(_))) {
+            return self.look_everywhere(here, &seen, set, region, left);
+        }
         let axes = axes(&seen);
         let fitting: Vec<(&HostElement, ValueBox)> = set
             .elements
@@ -328,6 +330,33 @@ impl<'a> Walk<'a> {
                 None => left.onward.push(region),
             }
         }
+    }
+
+    /// A look-up by something that nobody can tell, such as a random number: any element may be the one.
+    fn look_everywhere(
+        &mut self,
+        here: Here<'a>,
+        seen: &[Seen],
+        set: &'a HostSet,
+        region: Region,
+        left: &mut Left,
+    ) {
+        let mut verdicts: Vec<&HostVerdict> = Vec::new();
+        for element in set.elements.iter().filter(|element| fitting(seen, &element.values).is_some()) {
+            verdicts.extend(element.verdict.as_ref().filter(|verdict| !verdicts.contains(verdict)));
+        }
+        if verdicts.len() > MOST_PARTS {
+            return self.give_up(here, vec![region]);
+        }
+        let mut open = vec![region];
+        for (number, verdict) in verdicts.into_iter().enumerate() {
+            let doubt = (self.place, format!("{} by way {number}", here.chain), here.rule.handle, number);
+            let (mut takes, mut passes) = (Vec::new(), Vec::new());
+            open.into_iter().for_each(|region| both_ways(region, &doubt, &mut takes, &mut passes));
+            takes.into_iter().for_each(|region| self.apply(here, verdict, region, left));
+            open = passes;
+        }
+        left.onward.extend(open);
     }
 
     /// What matches, and what does not.

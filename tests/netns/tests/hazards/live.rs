@@ -11,7 +11,7 @@ use notrack_netns::traffic::{self, entries};
 use super::support::{NOTHING, Tool, flush, reaches, serves};
 
 fn is_bypassed(node: &Namespace, port: u16) -> bool {
-    node.ruleset().unwrap().contains(&format!("tcp . {port} : "))
+    node.ruleset().unwrap().contains(&format!("10.77.0.1 . tcp . {port} : "))
 }
 
 fn waits(tool: Tool, what: &str, condition: impl FnMut() -> bool) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use notrack_lab::{Line, Namespace, Pair, wait_until};
 use notrack_netns::agent::{Live, Policies};
+use notrack_netns::track;
 use notrack_netns::traffic::{self, Connection, entries};
 
 use super::support::{NOTHING, Tool, flush, judge, naive, place, reaches, serves, serves_at, without_naive};
@@ -101,6 +102,8 @@ fn a_connection_that_outlives_its_rule_keeps_its_tuples_until_it_is_gone() {
     // The agent looks for translated connections every 30 s, at a tick of one second.
     const GIVEN_BACK: Duration = Duration::from_secs(40);
     let Pair { client, node } = &Pair::new().unwrap();
+    // As a firewall would: without its rules the translation's chain alone does not track.
+    track(node).unwrap();
     Tool::Nft.hang(node, PREROUTING, "tcp dport 8080 redirect to :8081", "");
     let open = || {
         let mut open =

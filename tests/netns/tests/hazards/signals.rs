@@ -1,6 +1,8 @@
 //! Hazards 21 and 23: rules that take UNTRACKED for a signal, and limits that count what tracking knows.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::time::Duration;
+
 use notrack_lab::{Namespace, Pair, wait_until};
 use notrack_netns::agent::{Live, PATIENCE, Policies};
 use notrack_netns::traffic::{Connection, entries};
@@ -88,7 +90,11 @@ fn limit(tool: Tool, node: &Namespace) -> String {
 
 /// How many of eight connections stand at once.
 fn of_eight(client: &Namespace, node: &Namespace) -> usize {
-    let open = |_| Connection::open(client, node, PORT.parse().unwrap()).ok();
+    let open = |_| {
+        // Limits forget what is not in the table when it is older than two ticks of the kernel, some 20 ms.
+        std::thread::sleep(Duration::from_millis(30));
+        Connection::open(client, node, PORT.parse().unwrap()).ok()
+    };
     let mut open: Vec<Connection> = (0..8).filter_map(open).collect();
     open.iter_mut().filter_map(|connection| connection.talk().ok()).count()
 }
