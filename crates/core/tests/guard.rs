@@ -141,6 +141,29 @@ fn the_replies_to_a_client_need_their_rule_too() {
     assert!(found[0].evidence.contains("192.0.2.0 port 8080 to 10.0.0.1"), "{}", found[0].evidence);
 }
 
+/// KUBE-FIREWALL: what would answer a loopback address from another one is dropped unless its state lets it through.
+#[test]
+fn the_kubelets_rule_for_loopback_addresses_is_no_harm() {
+    let loopback = vec![vec![(0x7f00_0000, 0x7fff_ffff)]];
+    let address = |field, inverted| {
+        let of = Members::Boxes(loopback.clone());
+        Step::Match(Match { fields: vec![field], inverted, of })
+    };
+    let states = Members::Boxes(vec![vec![(CT_ESTABLISHED, CT_ESTABLISHED)], vec![(CT_RELATED, CT_RELATED)]]);
+    let steps = vec![
+        address(Field::SourceAddress(Family::Ipv4), true),
+        address(Field::DestinationAddress(Family::Ipv4), false),
+        Step::Match(Match { fields: vec![Field::CtState], inverted: true, of: states }),
+        Step::Verdict(HostVerdict::Drop),
+    ];
+    for hook in [HostHook::Input, HostHook::Output] {
+        let rules = vec![rule("kubelet", steps.clone())];
+        let tables = vec![table(&[("c", base(hook, 0, ChainKind::Filter, false, rules))])];
+        assert!(is_clean(&judged(&server(HTTP), tables.clone())), "{hook:?}");
+        assert!(is_clean(&judged(CLIENT, tables)), "{hook:?}");
+    }
+}
+
 #[test]
 fn adapting_accepts_exactly_what_the_state_would_have() {
     let from = |steps: Vec<Step>| {
@@ -225,6 +248,29 @@ fn a_translated_port_stays_tracked_and_the_others_do_not() {
     assert_eq!(effects, [Effect::Subtracted]);
 }
 
+/// As kube-proxy chooses an endpoint.
+#[test]
+fn a_translation_behind_a_random_map_is_found() {
+    let chain = |rules| HostChain { base: None, rules };
+    let elements = ["one", "two"].into_iter().zip(0..).map(|(name, number)| HostElement {
+        values: vec![(number, number)],
+        verdict: Some(HostVerdict::Goto(name.to_owned())),
+    });
+    let map = HostSet { elements: elements.collect(), ..HostSet::default() };
+    let choice = vec![
+        is(Field::DestinationPort, &[8080]),
+        Step::VerdictMap { fields: vec![Field::Other("numgen".into())], map: "m".into() },
+    ];
+    let output = base(HostHook::Output, -100, ChainKind::Nat, false, vec![rule("choice", choice)]);
+    let endpoint = |text: &str| chain(vec![rule(text, vec![Step::Act(to([10, 244, 0, 9], 80))])]);
+    let mut table = table(&[("out", output), ("one", endpoint("first")), ("two", endpoint("second"))]);
+    table.sets.insert("m".into(), map);
+    let rendered = judged(CLIENT, vec![table.clone()]);
+    assert_eq!(of_kind(&rendered, HazardKind::HostPort).len(), 2, "{:#?}", rendered.findings);
+    assert!(rendered.programmed.is_empty());
+    assert!(is_clean(&judged(&CLIENT.replace("8080", "8081"), vec![table])));
+}
+
 #[test]
 fn what_answers_behind_a_translation_stays_tracked() {
     let redirect = Act::Dnat(NatTo { target: NatTarget::Own, ports: Some(PortRange::one(80)) });
@@ -251,6 +297,13 @@ fn a_gateway_is_refused_with_the_chain_and_a_live_connection() {
     assert!(!of_kind(&rendered, HazardKind::Masquerade).is_empty(), "{:#?}", rendered.findings);
     let live = of_kind(&rendered, HazardKind::LiveNAT);
     assert!(live[0].evidence.contains("192.168.0.2:40000 to 203.0.113.5:80"), "{}", live[0].evidence);
+    // Of what the node sends to itself no end needs it.
+    let itself = nat(
+        HostHook::Postrouting,
+        Act::Snat("masquerade".into()),
+        vec![is(Field::OutInterface, &[interface_number("lo")])],
+    );
+    assert!(is_clean(&judged(&server(HTTP), vec![itself])));
     // The rule is gone, the connection lives: its server alone is kept.
     let rendered = with_host(forward, Host { translated: vec![translated], ..Host::default() });
     assert!(rendered.programmed.contains("p"));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Found, Travel, travels};
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
-use crate::host::journey::{Journey, Report};
+use crate::host::journey::{Journey, Leg, Report};
 use crate::host::region::Axis;
 use crate::host::walk::{Encounter, Met};
 use crate::host::{
@@ -55,7 +55,10 @@ pub(crate) fn translated(flow: &ValidatedFlow, facts: &NodeFacts, travel: &Trave
 fn holes(journey: &Journey<'_>, met: &Met) -> Vec<Kept> {
     let (hazard, verb) = match met.what {
         Encounter::Act(Act::Dnat(_)) => (HazardKind::HostPort, "sent elsewhere"),
-        Encounter::Act(Act::Snat(_)) => (HazardKind::Masquerade, "given another source address"),
+        // Both ends are this node: untracked they find each other by their own addresses, such as those of docker0.
+        Encounter::Act(Act::Snat(_)) if journey.leg != Leg::Loop => {
+            (HazardKind::Masquerade, "given another source address")
+        }
         _ => return Vec::new(),
     };
     let whole = journey.region.get(Axis::Source) == met.region.get(Axis::Source);

@@ -154,12 +154,10 @@ fn containers_behind_a_masquerade() {
         // Line's server is the container.
         let Line { client, node, server } = line;
         server.ip("address add 172.17.0.2/16 dev eth0").unwrap();
-        node.ip("link set eth1 name docker0").unwrap_or_else(|_| {
-            node.ip("link set eth1 down").unwrap();
-            node.ip("link set eth1 name docker0").unwrap();
-            node.ip("link set docker0 up").unwrap()
-        });
-        node.ip("route replace 172.17.0.0/16 dev docker0").unwrap();
+        for change in ["eth1 down", "eth1 name docker0", "docker0 up"] {
+            node.ip(&format!("link set {change}")).unwrap();
+        }
+        node.ip("address add 172.17.0.1/16 dev docker0").unwrap();
         restore(
             tool,
             &node,
