@@ -1,6 +1,7 @@
 //! What the tests on the real kernel share.
 
 pub mod agent;
+pub mod firewalld;
 pub mod traffic;
 
 use anyhow::{Context, Result, ensure};

@@ -1,5 +1,6 @@
 //! Hazard 7: a host's own firewall accepts by state what it would drop untracked; and the rules that answer it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Found;
@@ -14,10 +15,8 @@ use crate::host::{Adapter, Backend, HostHook, HostRules, Place, Untracked};
 use crate::net::{AddressRange, Family, PortRange, Proto};
 use crate::policy::ValidatedPolicy;
 
-/// More rules than this are not added to a firewall for one policy.
+/// More rules than this are neither added to a firewall for one policy nor shown for one chain.
 const MOST_ADAPTERS: usize = 64;
-/// Missing rules that are shown in full.
-const MOST_SHOWN: usize = 4;
 
 /// What the firewall says to a policy, and what the policy would add to it.
 #[derive(Debug, Default)]
@@ -58,10 +57,19 @@ pub(crate) fn firewall(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &
     for (journey, stop) in stops() {
         places.entry(&stop.place).or_insert((journey, stop));
     }
-    let found = places.into_values().map(|(journey, stop)| Found {
-        effect: Effect::Blocked,
-        kind: kind(stop),
-        evidence: evidence(stop, journey.family, &missing),
+    // With the first place of a chain all that the chain needs, and with the others nothing: whoever runs what is shown
+    // runs it once.
+    let mut told = BTreeSet::new();
+    let found = places.into_values().map(|(journey, stop)| {
+        let commands = match told.insert(&stop.base) {
+            true => commands(&stop.base, &missing, &facts.host.rules),
+            false => Vec::new(),
+        };
+        Found {
+            effect: Effect::Blocked,
+            kind: kind(stop),
+            evidence: evidence(stop, journey.family, &commands),
+        }
     });
     Firewall { found: found.collect(), adapters: BTreeSet::new() }
 }
@@ -78,21 +86,31 @@ fn drops(evidence: String) -> (HazardKind, String) {
     (HazardKind::HostFirewallDrops, evidence)
 }
 
-fn evidence(stop: &Stop, family: Family, missing: &BTreeSet<Adapter>) -> String {
+/// What to run for a chain, in this order: the last place first, so that no command moves the place of a later one.
+fn commands(base: &BaseRef, missing: &BTreeSet<Adapter>, rules: &HostRules) -> Vec<String> {
+    let Some(table) = rules.tables.get(base.0) else { return Vec::new() };
+    let Some(chain) = table.chains.get(&base.1) else { return Vec::new() };
+    let of_chain = missing.iter().filter(|adapter| adapter.table == table.id && adapter.chain == base.1);
+    let mut of_chain: Vec<&Adapter> = of_chain.collect();
+    of_chain.sort_by_key(|adapter| Reverse(adapter.place(chain)));
+    of_chain.into_iter().map(|adapter| adapter.command_in(chain)).collect()
+}
+
+fn evidence(stop: &Stop, family: Family, commands: &[String]) -> String {
     let Stop { place, is_unknown, region, .. } = stop;
     let verdict = match (is_unknown, region.doubts.is_empty()) {
         (true, _) => "nobody can tell whether it drops",
         (false, true) => "would drop",
         (false, false) => "may drop",
     };
-    let commands: Vec<String> = missing.iter().take(MOST_SHOWN).map(Adapter::command).collect();
-    let more = match missing.len().saturating_sub(MOST_SHOWN) {
+    let shown: Vec<&str> = commands.iter().take(MOST_ADAPTERS).map(String::as_str).collect();
+    let more = match commands.len().saturating_sub(MOST_ADAPTERS) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let rules = match commands.is_empty() {
+    let rules = match shown.is_empty() {
         true => String::new(),
-        false => format!("; missing: {}{more}", commands.join("; ")),
+        false => format!("; missing: {}{more}", shown.join("; ")),
     };
     format!(
         "{place}: {verdict} untracked what it accepts by state, such as {}{rules}",

@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::region::{flags, interfaces as interfaces_of, is_opening};
 use super::{
-    Backend, CT_UNTRACKED, Field, HostRule, HostVerdict, Match, Members, OWN_COMMENT, Step, TableFamily,
-    TableId,
+    Backend, CT_UNTRACKED, Field, HostChain, HostRule, HostVerdict, Match, Members, OWN_COMMENT, Step,
+    TableFamily, TableId,
 };
 use crate::compile::hex;
 use crate::net::{AddressRange, PortRange, Proto};
@@ -97,11 +97,26 @@ impl Adapter {
         HostRule { handle: 0, text: self.command(), comment: Some(self.comment()), steps }
     }
 
-    /// The command that a user would run to have the rule.
+    /// The place in a chain of the rule before which it goes, from 0; `None`: behind all.
+    pub fn place(&self, chain: &HostChain) -> Option<usize> {
+        chain.rules.iter().position(|rule| Some(rule.handle) == self.before)
+    }
+
+    /// The command that a user would run to have the rule, in a chain that is not known further: for iptables-nft at
+    /// the beginning of the chain.
     pub fn command(&self) -> String {
+        self.written(None)
+    }
+
+    /// The same in a chain that is known: for iptables-nft too in its place.
+    pub fn command_in(&self, chain: &HostChain) -> String {
+        self.written(self.place(chain))
+    }
+
+    fn written(&self, place: Option<usize>) -> String {
         match self.table.backend {
             Backend::Nft => self.nft_command(),
-            Backend::IptablesNft | Backend::IptablesLegacy => self.iptables_command(),
+            Backend::IptablesNft | Backend::IptablesLegacy => self.iptables_command(place),
         }
     }
 
@@ -116,17 +131,18 @@ impl Adapter {
         format!("nft '{place} {}'", self.packets.nft(*family))
     }
 
-    fn iptables_command(&self) -> String {
+    fn iptables_command(&self, place: Option<usize>) -> String {
         let TableId { backend, family, name } = &self.table;
         let tool = if *family == TableFamily::Ip6 { "ip6tables" } else { "iptables" };
         // By its full name: which of the two plain iptables is, differs from host to host.
         let back_end = if *backend == Backend::IptablesNft { "nft" } else { "legacy" };
         let chain = &self.chain;
-        let place = match (backend, self.before) {
-            (_, None) => format!("-A {chain}"),
-            (Backend::IptablesLegacy, Some(number)) => format!("-I {chain} {number}"),
-            // iptables knows no handles: the chain's first rule is the nearest place that it has a name for.
-            (_, Some(_)) => format!("-I {chain}"),
+        // iptables knows no handles, but numbers, from 1.
+        let place = match (backend, self.before, place) {
+            (_, None, _) => format!("-A {chain}"),
+            (Backend::IptablesLegacy, Some(number), _) => format!("-I {chain} {number}"),
+            (_, Some(_), Some(place)) => format!("-I {chain} {}", place + 1),
+            (_, Some(_), None) => format!("-I {chain}"),
         };
         format!("{tool}-{back_end} -t {name} {place} {}", self.packets.iptables())
     }

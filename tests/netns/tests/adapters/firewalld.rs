@@ -1,70 +1,15 @@
 //! firewalld itself, with a message bus of its own.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-
-use notrack_lab::{Background, require_tools};
+use notrack_netns::firewalld::Firewalld;
 
 use super::*;
-
-const START: Duration = Duration::from_secs(30);
-
-struct Firewalld {
-    node: Namespace,
-    address: String,
-    /// Ended before the bus.
-    _firewalld: Background,
-    _bus: Background,
-    _folder: tempfile::TempDir,
-}
-
-impl Firewalld {
-    fn start(node: Namespace) -> Firewalld {
-        require_tools(&["dbus-daemon", "firewalld", "firewall-cmd"]).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let socket = path("bus");
-        let bus = format!(
-            "<busconfig><type>system</type><listen>unix:path={socket}</listen><auth>EXTERNAL</auth>\
-             <policy context=\"default\"><allow send_destination=\"*\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/><allow user=\"*\"/></policy>\
-             </busconfig>"
-        );
-        fs::write(path("bus.conf"), bus).unwrap();
-        let settings = "DefaultZone=public\nFirewallBackend=nftables\nCleanupModulesOnExit=no\n";
-        fs::create_dir(path("etc")).unwrap();
-        fs::write(path("etc") + "/firewalld.conf", settings).unwrap();
-        let mut daemon = node.command("dbus-daemon");
-        daemon.args(["--nofork", "--nopidfile", "--nosyslog", "--config-file", &path("bus.conf")]);
-        let mut bus = Background::spawn(daemon).unwrap();
-        bus.wait_ready("the bus", START, || Path::new(&socket).exists()).unwrap();
-        let address = format!("unix:path={socket}");
-        let mut daemon = node.command("firewalld");
-        daemon.args(["--nofork", "--nopid", "--system-config", &path("etc"), "--log-file", &path("log")]);
-        daemon.env("DBUS_SYSTEM_BUS_ADDRESS", &address);
-        let mut firewalld = Background::spawn(daemon).unwrap();
-        let ask = || run_ok(ask(&node, &address).arg("--state")).is_ok();
-        firewalld.wait_ready("firewalld", START, ask).unwrap();
-        Firewalld { node, address, _firewalld: firewalld, _bus: bus, _folder: folder }
-    }
-
-    fn say(&self, word: &str) {
-        run_ok(ask(&self.node, &self.address).arg(word)).unwrap();
-    }
-}
-
-fn ask(node: &Namespace, address: &str) -> Command {
-    let mut command = node.command("firewall-cmd");
-    command.env("DBUS_SYSTEM_BUS_ADDRESS", address);
-    command
-}
 
 #[test]
 fn firewalld_takes_them_and_a_reload_removes_them() {
     let Pair { client, node } = Pair::new().unwrap();
-    let host = Firewalld::start(node);
-    let node = &host.node;
-    host.say("--add-service=http");
+    let host = Firewalld::start(&node).unwrap();
+    let node = &node;
+    host.say("--add-service=http").unwrap();
     traffic::tcp(&client, node, "10.77.0.1:80").unwrap();
     bypass(node);
     // firewalld's zones accept new connections and untracked packets alike; on the way out nothing is dropped. What
@@ -101,7 +46,7 @@ fn firewalld_takes_them_and_a_reload_removes_them() {
     let with = node.ruleset().unwrap();
     Namespace::new("check").unwrap().nft_check(&with).unwrap();
 
-    host.say("--reload");
+    host.say("--reload").unwrap();
     assert_eq!(present(node), BTreeSet::new(), "a reload makes the table anew");
     assert!(asks().is_err());
     let before = node.ruleset().unwrap();

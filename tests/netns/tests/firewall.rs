@@ -1,0 +1,48 @@
+//! Firewalls as sites have them, and the real agent: what would be cut off is found, and the remedies that are printed or
+//! applied mend it and let in nothing else.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use notrack_core::net::Family;
+
+#[path = "firewall/adapt.rs"]
+mod adapt;
+#[path = "firewall/check.rs"]
+mod check;
+#[path = "firewall/site.rs"]
+mod site;
+
+use site::{Role, Tool};
+
+/// Each back end and family: the roles that its firewall would cut off.
+macro_rules! each_kind {
+    ($($name:ident: $tool:ident $family:ident $roles:ident,)*) => { $(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn the_printed_commands_are_the_remedy() {
+                for role in Role::$roles {
+                    check::blocks_until_the_commands_ran(Tool::$tool, Family::$family, role);
+                }
+            }
+
+            #[test]
+            fn adapting_mends_and_lets_in_nothing_else() {
+                for role in Role::$roles {
+                    adapt::mends(Tool::$tool, Family::$family, role);
+                }
+            }
+        }
+    )* };
+}
+
+each_kind! {
+    nft_ipv4: Nft Ipv4 ALL,
+    nft_ipv6: Nft Ipv6 ALL,
+    iptables_nft_ipv4: IptablesNft Ipv4 ALL,
+    iptables_nft_ipv6: IptablesNft Ipv6 ALL,
+    iptables_legacy_ipv4: IptablesLegacy Ipv4 ALL,
+    iptables_legacy_ipv6: IptablesLegacy Ipv6 ALL,
+    firewalld_ipv4: Firewalld Ipv4 FIREWALLD,
+    firewalld_ipv6: Firewalld Ipv6 FIREWALLD,
+}
