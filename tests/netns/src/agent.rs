@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// What anything here may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The agent's own port where nothing else is said.
+const PORT: u16 = 9811;
+
 /// The agent that cargo built beside this test.
 pub fn binary() -> Result<PathBuf> {
     program("notrack-agent")
@@ -112,7 +115,8 @@ pub struct Live {
 impl Live {
     /// Starts it and waits until it has programmed what it is told. The host is not to have another live one.
     pub fn start(host: &Namespace, policies: &Policies, arguments: &[&str]) -> Result<Live> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, host.free_port()?));
+        // The same at each start, and no client's: the agent's own port stays tracked.
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
         let mut command = command(host)?;
         command
             .arg("--policies")

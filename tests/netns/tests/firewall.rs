@@ -8,8 +8,14 @@ use notrack_core::net::Family;
 mod adapt;
 #[path = "firewall/check.rs"]
 mod check;
+#[path = "firewall/mess.rs"]
+mod mess;
+#[path = "firewall/precise.rs"]
+mod precise;
 #[path = "firewall/site.rs"]
 mod site;
+#[path = "firewall/unknown.rs"]
+mod unknown;
 
 use site::{Role, Tool};
 

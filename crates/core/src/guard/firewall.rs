@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Found;
 use super::surroundings::pods::engine_of;
 use super::travel::loopback;
+use super::widen::{Site, widened};
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Stop};
@@ -149,28 +150,35 @@ fn completed(
     }
 }
 
-/// Where a rule goes: the base chain, and before which of its rules.
-type Site = (BaseRef, Option<usize>);
-
 /// The rules that would accept untracked what was accepted by state.
 fn missing<'a>(
     policy: &ValidatedPolicy,
     stops: impl Iterator<Item = (&'a Journey<'a>, &'a Stop)>,
     facts: &NodeFacts,
 ) -> BTreeSet<Adapter> {
-    let mut regions: BTreeMap<(Site, Family, Proto, Option<bool>), Vec<Region>> = BTreeMap::new();
+    type Key = (Site, Leg, Family, Proto, Option<bool>);
+    let mut parts: BTreeMap<Key, (&Journey<'_>, Vec<Region>)> = BTreeMap::new();
     for (journey, stop) in stops {
-        let key = ((stop.base.clone(), stop.before), journey.family, journey.proto, stop.opens);
-        regions.entry(key).or_default().push(named(stop, journey, facts));
+        let site = (stop.base.clone(), stop.before);
+        let key = (site, journey.leg, journey.family, journey.proto, stop.opens);
+        let (_, regions) = parts.entry(key).or_insert_with(|| (journey, Vec::new()));
+        regions.push(named(stop, journey, facts));
     }
-    let regions: BTreeMap<_, Vec<Region>> =
-        regions.into_iter().map(|(key, regions)| (key, merged(regions))).collect();
+    let rules = &facts.host.rules;
+    let regions: BTreeMap<Key, Vec<Region>> = parts
+        .into_iter()
+        .map(|(key, (journey, regions))| {
+            let wide = |region| widened(region, &key.0, journey, rules);
+            let regions = merged(merged(regions).into_iter().map(wide).collect());
+            (key, regions)
+        })
+        .collect();
     let mut adapters = BTreeSet::new();
-    for ((site, family, proto, opens), own) in &regions {
+    for ((site, leg, family, proto, opens), own) in &regions {
         let ((table, chain), before) = site;
         let Some(table) = facts.host.rules.tables.get(*table) else { continue };
         // One rule for both where packets that open and those that do not need the same.
-        let other = regions.get(&(site.clone(), *family, *proto, opens.map(|opens| !opens)));
+        let other = regions.get(&(site.clone(), *leg, *family, *proto, opens.map(|opens| !opens)));
         let both = opens.is_some() && other.is_some_and(|other| other == own);
         let rules = table.chains.get(chain).map(|chain| chain.rules.as_slice()).unwrap_or_default();
         let kind = Kind {

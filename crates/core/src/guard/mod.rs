@@ -7,6 +7,7 @@ mod helpers;
 mod rules;
 mod surroundings;
 mod travel;
+mod widen;
 
 pub(crate) use firewall::{Firewall, Halted, firewall};
 pub(crate) use helpers::{helper_ports, ports};

@@ -11,7 +11,7 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 /// Which way packets take through this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Leg {
     /// They arrive for it.
     In,
@@ -108,6 +108,13 @@ impl Journey<'_> {
         let opening = self.flagged(&self.region, |flags| flags == SYN);
         self.pass(rules, self.leg, State::New, opening, &mut met);
         met
+    }
+
+    /// The connections that are let through tracked, by their first packets.
+    pub fn let_in(&self, rules: &HostRules) -> Vec<Region> {
+        let opening = self.flagged(&self.region, |flags| flags == SYN);
+        let (passages, _) = self.pass(rules, self.leg, State::New, opening, &mut Vec::new());
+        passages.into_iter().map(|passage| passage.region).collect()
     }
 
     /// Makes the journey with every kind of packet, tracked and untracked.
