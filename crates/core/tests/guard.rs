@@ -266,7 +266,10 @@ fn a_translation_behind_a_random_map_is_found() {
     let mut table = table(&[("out", output), ("one", endpoint("first")), ("two", endpoint("second"))]);
     table.sets.insert("m".into(), map);
     let rendered = judged(CLIENT, vec![table.clone()]);
-    assert_eq!(of_kind(&rendered, HazardKind::HostPort).len(), 2, "{:#?}", rendered.findings);
+    for chain in ["chain one", "chain two"] {
+        let found = of_kind(&rendered, HazardKind::HostPort);
+        assert!(found.iter().any(|found| found.evidence.contains(chain)), "{chain}: {found:#?}");
+    }
     assert!(rendered.programmed.is_empty());
     assert!(is_clean(&judged(&CLIENT.replace("8080", "8081"), vec![table])));
 }

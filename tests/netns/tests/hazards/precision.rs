@@ -185,7 +185,12 @@ COMMIT
         );
         let pair = Pair { client, node };
         server_is_bypassed(&pair);
-        client_is_bypassed(&pair);
+        // The bridge's own address is one of the node's, and the rule is for it as well.
+        judge(&pair.node, &asks(&[8080], "10.77.0.0/24"))
+            .is("Programmed")
+            .says(&["warning: NT003 Masquerade: TCP 8080 of 172.17.0.1 is given another source address"]);
+        traffic::tcp(&pair.node, &pair.client, "10.77.0.2:8080").unwrap();
+        assert_eq!(entries(&pair.node, 8080).unwrap(), NOTHING);
         reaches(&pair.client, "10.77.0.1:8888", &server, "172.17.0.2:80").unwrap();
         assert!(
             !entries(&pair.node, 8888).unwrap().is_empty(),
