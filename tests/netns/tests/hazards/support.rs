@@ -73,7 +73,7 @@ pub fn place(host: &Namespace, table: &str, chain: &str) -> String {
     let words = format!("-a list chain {table} {chain}");
     let listed = run_ok(host.command("nft").args(words.split(' '))).unwrap();
     let handles = listed.lines().filter(|line| !line.contains('{') || line.contains("} "));
-    let last = handles.filter_map(|line| line.split_once("# handle ")).last().unwrap();
+    let last = handles.filter_map(|line| line.split_once("# handle ")).next_back().unwrap();
     format!("{table}, chain {chain}, handle {}: ", last.1)
 }
 
