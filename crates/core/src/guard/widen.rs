@@ -18,7 +18,11 @@ pub(crate) fn widened(mut region: Region, site: &Site, journey: &Journey<'_>, ru
         let (Some((first, last)), further) = (ends.next(), ends.last()) else { continue };
         let Some((_, last)) = further.filter(|(start, _)| *start > last) else { continue };
         let gaps = Ranges::new(vec![(first, last)]).without(ranges);
-        let reached = reached(region.clone().with(axis, gaps.clone()), axis, site, journey, rules);
+        let mut reached = reached(region.clone().with(axis, gaps.clone()), axis, site, journey, rules);
+        // Nothing is forwarded from or to this node's own addresses.
+        if journey.leg == Leg::Through && matches!(axis, Axis::Source | Axis::Destination) {
+            reached = reached.without(journey.own);
+        }
         let harmless = gaps.iter().filter(|gap| reached.intersection(&Ranges::new(vec![*gap])).is_empty());
         let closed = Ranges::new(ranges.iter().chain(harmless).collect());
         region = region.with(axis, closed);

@@ -45,7 +45,7 @@ fn restless_rules_and_five_thousand_of_them_leave_the_agent_responsive() {
     let site = Site::new(Tool::Nft, Family::Ipv4).unwrap();
     let node = site.node();
     let mut many = String::from(
-        "table ip services {\n chain all {\n type filter hook input priority 5; policy accept;\n",
+        "table ip services {\n chain every {\n type filter hook input priority 5; policy accept;\n",
     );
     for number in 0..5000 {
         let (high, low) = (number / 250, number % 250);
