@@ -26,7 +26,9 @@ fn judged(tool: Tool, rules: &[&str], wanted: &str, rest: &str) -> Vec<String> {
         }
         _ => {
             let rules: String = rules.iter().map(|rule| format!("-A INPUT {rule}\n")).collect();
-            let all = format!("*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\n{rules}COMMIT\n");
+            let all = format!(
+                "*filter\n:INPUT DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -i lo -j ACCEPT\n{rules}COMMIT\n"
+            );
             run_ok_with_input(&mut site.node().command(&site.iptables("-restore")), &all).unwrap();
         }
     }
