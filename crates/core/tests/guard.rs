@@ -447,3 +447,17 @@ fn loopback_addresses_are_nobodys_peers() {
         assert!(is_clean(&rendered), "{:#?}", rendered.findings);
     }
 }
+
+#[test]
+fn a_translation_that_nobody_can_tell_keeps_the_flow_tracked() {
+    let choice =
+        [tcp(8080), vec![Step::VerdictMap { fields: vec![Field::DestinationPort], map: "m".into() }]];
+    let chain =
+        base(HostHook::Prerouting, -100, ChainKind::Nat, false, vec![rule("vmap @m", choice.concat())]);
+    let mut table = table(&[("nat", chain)]);
+    table.sets.insert("m".into(), HostSet { unknown: true, ..HostSet::default() });
+    let rendered = judged(&server("{protocol: TCP, port: 8080}"), vec![table.clone()]);
+    assert!(rendered.programmed.is_empty(), "{:#?}", rendered.findings);
+    assert!(!of_kind(&rendered, HazardKind::HostPort).is_empty());
+    assert!(is_clean(&judged(&server(HTTP), vec![table])));
+}

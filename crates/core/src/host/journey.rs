@@ -2,8 +2,8 @@
 //! untracked.
 
 use super::region::{Axis, Ranges, Region, flags, is_opening};
-use super::walk::{BaseRef, Decision, End, Met, State, Traveller, base_chains, walk};
-use super::{ChainKind, HostHook, HostRules, Place};
+use super::walk::{BaseRef, Decision, Encounter, End, Met, State, Traveller, base_chains, walk};
+use super::{Act, ChainKind, HostBase, HostHook, HostRules, NatTarget, NatTo, Place};
 use crate::net::{Family, Proto};
 
 const SYN: u8 = 0x02;
@@ -125,9 +125,10 @@ impl Journey<'_> {
         report.is_open = !passages.is_empty();
         for first in &passages {
             self.judge(rules, self.leg, first, Some(true), &mut report);
-            let later = self.flagged(&first.region, is_later);
+            let later = self.flagged(&first.region, is_later).later();
             self.follow(rules, self.leg, later, &mut report);
-            let reply = self.flagged(&first.region.reversed(), |flags| is_later(flags) || flags == SYN | ACK);
+            let reply =
+                self.flagged(&first.region.reversed(), |flags| is_later(flags) || flags == SYN | ACK).later();
             self.follow(rules, self.leg.back(), reply, &mut report);
         }
         report
@@ -190,13 +191,19 @@ impl Journey<'_> {
         let mut stopped = Vec::new();
         let traveller = Traveller { family: self.family, proto: self.proto, state, own: self.own };
         for hook in leg.hooks() {
-            for (base, _) in base_chains(rules, *hook, self.family, kinds(state)) {
+            for (base, hung) in base_chains(rules, *hook, self.family, kinds(state)) {
                 let mut onward = Vec::with_capacity(passages.len());
                 for passage in passages {
                     let (ends, encounters) = walk(rules, &base, traveller, passage.region);
                     met.extend(encounters);
                     for end in ends {
-                        if end.decision == Decision::Accepted {
+                        if let (ChainKind::Nat, Decision::Unknown(place)) = (hung.kind, &end.decision) {
+                            met.push(unknown_translation(place.clone(), hung, end.region.clone()));
+                        }
+                        // What nobody can tell of a tracked packet may let it through.
+                        let may_pass =
+                            state != State::Untracked && !matches!(end.decision, Decision::Dropped(_));
+                        if may_pass || end.decision == Decision::Accepted {
                             let mut accepted = passage.accepted.clone();
                             accepted.push((base.clone(), end.at));
                             onward.push(Passage { region: end.region, accepted });
@@ -217,6 +224,17 @@ impl Journey<'_> {
             Proto::Udp | Proto::Sctp => region.clone(),
         }
     }
+}
+
+/// A NAT chain that nobody can tell the end of: it may translate.
+fn unknown_translation(place: Place, base: HostBase, region: Region) -> Met {
+    let act = match base.hook {
+        HostHook::Prerouting | HostHook::Output => {
+            Act::Dnat(NatTo { target: NatTarget::Unknown, ports: None })
+        }
+        HostHook::Input | HostHook::Forward | HostHook::Postrouting => Act::Snat("unknown".to_owned()),
+    };
+    Met { what: Encounter::Act(act), place, base, region }
 }
 
 /// Only the first packet of a tracked connection meets NAT.

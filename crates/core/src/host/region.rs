@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::walk::State;
 use super::{ValueBox, interface_number, interface_prefix};
 use crate::net::{AddressRange, Family, PortRange, number_address};
 
@@ -120,8 +121,20 @@ pub(crate) struct Region {
     pub doubts: BTreeMap<Doubt, bool>,
 }
 
-/// A comparison that cannot be made: where it is (table, chain, handle, step).
-pub(crate) type Doubt = (usize, String, u64, usize);
+/// A comparison that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Doubt {
+    /// The table's place.
+    pub table: usize,
+    pub chain: String,
+    pub handle: u64,
+    /// Its place in the rule.
+    pub step: usize,
+    /// Whether each packet of a connection may come out differently.
+    pub by_packet: bool,
+    /// Of which state, where it goes by the state.
+    pub state: Option<State>,
+}
 
 /// A part of a region, and the number of the box that has it.
 pub(crate) type InBox = (usize, Region);
@@ -192,6 +205,12 @@ impl Region {
             }
         }
         Some((inside, rest))
+    }
+
+    /// Other packets of the same connections: what each packet decides anew is open again.
+    pub fn later(mut self) -> Region {
+        self.doubts.retain(|doubt, _| !doubt.by_packet);
+        self
     }
 
     /// The replies to these packets.

@@ -235,7 +235,14 @@ impl<'a> Walk<'a> {
         let mut matched = vec![region];
         let mut signal = false;
         for (number, step) in here.rule.steps.iter().enumerate() {
-            let doubt = (self.place, here.chain.to_owned(), here.rule.handle, number);
+            let doubt = Doubt {
+                table: self.place,
+                chain: here.chain.to_owned(),
+                handle: here.rule.handle,
+                step: number,
+                by_packet: is_by_packet(step),
+                state: None,
+            };
             let mut next = Vec::with_capacity(matched.len());
             for region in matched {
                 match step {
@@ -350,7 +357,14 @@ impl<'a> Walk<'a> {
         }
         let mut open = vec![region];
         for (number, verdict) in verdicts.into_iter().enumerate() {
-            let doubt = (self.place, format!("{} by way {number}", here.chain), here.rule.handle, number);
+            let doubt = Doubt {
+                table: self.place,
+                chain: format!("{} by way {number}", here.chain),
+                handle: here.rule.handle,
+                step: number,
+                by_packet: false,
+                state: None,
+            };
             let (mut takes, mut passes) = (Vec::new(), Vec::new());
             open.into_iter().for_each(|region| both_ways(region, &doubt, &mut takes, &mut passes));
             takes.into_iter().for_each(|region| self.apply(here, verdict, region, left));
@@ -375,11 +389,9 @@ impl<'a> Walk<'a> {
             cut.unwrap_or_else(|| Cut { unsure: vec![region], ..Cut::default() });
         within.extend(inside);
         without.extend(outside);
-        let mut doubt = doubt.clone();
-        if fields.contains(&Field::CtState) {
-            // By the state it may come out differently for the tracked and for the untracked packet.
-            doubt.1 = format!("{} as {:?}", doubt.1, self.traveller.state);
-        }
+        // By the state it may come out differently for the tracked and for the untracked packet.
+        let state = fields.contains(&Field::CtState).then_some(self.traveller.state);
+        let doubt = Doubt { state, ..doubt.clone() };
         for region in unsure {
             both_ways(region, &doubt, &mut within, &mut without);
         }
@@ -553,6 +565,19 @@ fn masked(seen: &[Seen], mask: u128, values: &[u128], region: &Region) -> Option
     };
     let region = Some(region.clone());
     Some(if values.contains(&(value & mask)) { Cut::of(region, None) } else { Cut::of(None, region) })
+}
+
+/// Extensions that nobody here can follow, but that have one answer for all packets of a connection in one direction.
+const OF_CONNECTION: [&str; 10] =
+    ["pkttype", "mac", "owner", "cgroup", "physdev", "policy", "rpfilter", "devgroup", "realm", "cpu"];
+
+/// Whether each packet of a connection may come out differently.
+fn is_by_packet(step: &Step) -> bool {
+    match step {
+        Step::Limit => true,
+        Step::Opaque(name) => !OF_CONNECTION.contains(&name.as_str()),
+        _ => false,
+    }
 }
 
 /// Rules that only count or log cannot make a difference.

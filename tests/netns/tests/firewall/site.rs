@@ -199,8 +199,8 @@ impl Site {
                 self.node().nft(&format!("table inet site\ndelete table inet site\n{NFT}")).map(drop)
             }
             Tool::Firewalld => {
-                let firewalld = self.firewalld.as_ref().into_iter();
-                firewalld.map(|firewalld| firewalld.say("--reload")).collect()
+                let mut firewalld = self.firewalld.as_ref().into_iter();
+                firewalld.try_for_each(|firewalld| firewalld.say("--reload"))
             }
             Tool::IptablesNft | Tool::IptablesLegacy => {
                 let mut restore = self.node().command(&self.iptables("-restore"));

@@ -68,7 +68,6 @@ fn what_decides_alike_for_both_is_no_finding() {
 }
 
 #[test]
-#[ignore = "what a comparison says of the first packet is taken for all of its connection (Journey::follow)"]
 fn where_it_matters_the_rule_is_named() {
     for tool in IPTABLES {
         for foreign in FOREIGN {
