@@ -10,6 +10,7 @@
 
 mod audit;
 mod cluster;
+mod helm;
 mod images;
 mod operator;
 mod testbed;
@@ -17,5 +18,7 @@ mod traffic;
 
 pub use audit::Request;
 pub use cluster::{Cluster, Node, Options, PATIENCE, policy};
+pub use helm::helm;
 pub use operator::{agent_pod, condition, is_ready};
+pub use testbed::repository;
 pub use traffic::{fetch, serve};
