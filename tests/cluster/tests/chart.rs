@@ -1,0 +1,216 @@
+//! The chart on a real Kubernetes, with real Helm: install, upgrade, rollback, a second release, uninstall, and the way back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Instant;
+
+use notrack_cluster::{Cluster, Options, PATIENCE, condition, is_ready, policy};
+use notrack_lab::{run_ok, wait_until};
+use serde_json::Value;
+
+const INSTALL: &str =
+    "install notrack charts/notrack --namespace notrack-system --create-namespace --wait --timeout 3m";
+const UPGRADE: &str = "upgrade notrack charts/notrack --namespace notrack-system --wait --timeout 3m --set";
+
+#[test]
+fn the_chart_is_installed_upgraded_rolled_back_and_removed() {
+    let cluster = Cluster::start(&Options::default()).unwrap();
+    cluster.load_images().unwrap();
+    every_object_passes_the_api_server(&cluster);
+    a_namespace_that_refuses_agents_is_told_before(&cluster);
+
+    let began = Instant::now();
+    let notes = cluster.helm(INSTALL).unwrap();
+    println!("helm install --wait took {:?}", began.elapsed());
+    assert!(notes.contains("kubectl get nodeplans"), "{notes}");
+    cluster.wait_until_installed().unwrap();
+    admission_policies_were_first(&cluster);
+    tests_pass(&cluster);
+
+    cluster.apply(&server("edge", 8080)).unwrap();
+    cluster.wait_for("notrackpolicy/edge", "it is ready", is_ready).unwrap();
+    let enforced = rules(&cluster);
+    assert!(enforced.values().all(|rules| rules.contains("8080")), "{enforced:?}");
+
+    an_upgrade_replaces_the_programs_and_keeps_the_rules(&cluster, &enforced);
+    a_rollback_does_too(&cluster, &enforced);
+    a_second_release_is_refused(&cluster);
+    uninstalling_leaves_what_it_says(&cluster, &enforced);
+    what_was_left_is_taken_over(&cluster, &enforced);
+    without_keep_nothing_stays(&cluster);
+}
+
+fn server(name: &str, port: u16) -> String {
+    let flow =
+        format!("{{name: http, action: NoTrack, role: Server, ports: [{{protocol: TCP, port: {port}}}]}}");
+    policy(name, &format!("nodeSelector: {{}}\nflows:\n- {flow}"))
+}
+
+/// Each node's rules with their handles, without what counts, runs out or belongs to an agent.
+fn rules(cluster: &Cluster) -> BTreeMap<String, String> {
+    let table = |node: &notrack_cluster::Node| {
+        let network = node.network().unwrap();
+        let text = run_ok(network.command("nft").args(["-a", "-s", "list", "table", "inet", "notrack-dev"]))
+            .unwrap();
+        let is_stable = |line: &&str| {
+            let line = line.trim();
+            !line.contains("expires") && !line.starts_with("table") && !line.starts_with("flags")
+        };
+        text.lines().filter(is_stable).collect::<Vec<_>>().join("\n")
+    };
+    cluster.nodes.iter().map(|node| (node.name.clone(), table(node))).collect()
+}
+
+/// Also those of parts that are off: without the kinds of the Prometheus operator, which are not in this cluster.
+fn every_object_passes_the_api_server(cluster: &Cluster) {
+    cluster.kubectl("create namespace try").unwrap();
+    for values in ["", "--values charts/notrack/ci/mirror.yaml", "--values charts/notrack/ci/least.yaml"] {
+        let options = "--set controller.networkPolicy.enabled=true,grafanaDashboard.enabled=true --no-hooks";
+        let objects =
+            cluster.helm(&format!("template notrack charts/notrack -n try {options} {values}")).unwrap();
+        let apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
+        notrack_lab::run_ok_with_input(cluster.kubectl_command().args(apply), &objects).unwrap();
+    }
+    cluster.kubectl("delete namespace try").unwrap();
+}
+
+fn a_namespace_that_refuses_agents_is_told_before(cluster: &Cluster) {
+    cluster.kubectl("create namespace notrack-system").unwrap();
+    let label = "label --overwrite namespace notrack-system pod-security.kubernetes.io/enforce=";
+    cluster.kubectl(&format!("{label}restricted")).unwrap();
+    let error = format!("{:#}", cluster.helm(INSTALL).unwrap_err());
+    assert!(error.contains(label), "it names the way out: {error}");
+    cluster.kubectl(&format!("{label}privileged")).unwrap();
+}
+
+/// The API server's own order of the first successful writes.
+fn admission_policies_were_first(cluster: &Cluster) {
+    let log = fs::read_to_string(cluster.audit_log()).unwrap();
+    let written = |resource: &str| {
+        log.lines().position(|line| {
+            let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
+            let verb = line["verb"].as_str().unwrap_or_default();
+            line["objectRef"]["resource"] == resource
+                && line["objectRef"]["name"].as_str().is_some_and(|name| name.starts_with("notrack-"))
+                && !line["requestURI"].as_str().unwrap_or_default().contains("dryRun=")
+                && ["create", "patch"].contains(&verb)
+                && line["responseStatus"]["code"] == 201
+        })
+    };
+    let agents = written("daemonsets").unwrap();
+    for resource in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
+        assert!(written(resource).unwrap() < agents, "{resource} come after the agents");
+    }
+}
+
+fn tests_pass(cluster: &Cluster) {
+    cluster.helm("test notrack --namespace notrack-system --timeout 2m").unwrap();
+    let left = cluster.get("pods,configmaps -n notrack-system -l app.kubernetes.io/component=test").unwrap();
+    assert_eq!(left["items"].as_array().map(Vec::len), Some(0), "{left:#}");
+}
+
+/// What runs on the nodes: the agents' pods by node.
+fn agents(cluster: &Cluster) -> BTreeMap<String, String> {
+    let pods = cluster.get("pods -n notrack-system -l app.kubernetes.io/component=agent").unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let pods = pods["items"].as_array().unwrap().iter();
+    pods.map(|pod| (text(&pod["spec"]["nodeName"]), text(&pod["metadata"]["uid"]))).collect()
+}
+
+fn agent_argument(cluster: &Cluster, argument: &str) -> bool {
+    let set = cluster.get("daemonset/notrack-agent -n notrack-system").unwrap();
+    set["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().contains(&argument.into())
+}
+
+fn an_upgrade_replaces_the_programs_and_keeps_the_rules(
+    cluster: &Cluster,
+    enforced: &BTreeMap<String, String>,
+) {
+    let before = agents(cluster);
+    cluster.helm(&format!("{UPGRADE} log.filter=debug,agent.maxUnavailable=100%")).unwrap();
+    cluster.wait_until_installed().unwrap();
+    assert!(agent_argument(cluster, "--log=debug"));
+    let after = agents(cluster);
+    assert!(after.len() == before.len() && after.iter().all(|(node, uid)| before[node] != *uid));
+    cluster.wait_for("notrackpolicy/edge", "it is ready still", is_ready).unwrap();
+    assert_eq!(rules(cluster), *enforced, "an upgrade changed rules");
+}
+
+fn a_rollback_does_too(cluster: &Cluster, enforced: &BTreeMap<String, String>) {
+    cluster.helm("rollback notrack 1 --namespace notrack-system --wait --timeout 3m").unwrap();
+    cluster.wait_until_installed().unwrap();
+    assert!(agent_argument(cluster, "--log=info"));
+    cluster.wait_for("notrackpolicy/edge", "it is ready still", is_ready).unwrap();
+    assert_eq!(rules(cluster), *enforced, "a rollback changed rules");
+}
+
+fn a_second_release_is_refused(cluster: &Cluster) {
+    for (name, namespace) in [("other", "notrack-system"), ("notrack", "elsewhere")] {
+        let before = cluster.get("validatingadmissionpolicies/notrack-agent-own-node").unwrap();
+        let second = format!("install {name} charts/notrack --namespace {namespace} --create-namespace");
+        let error = format!("{:#}", cluster.helm(&second).unwrap_err());
+        assert!(error.contains("invalid ownership metadata"), "{error}");
+        let after = cluster.get("validatingadmissionpolicies/notrack-agent-own-node").unwrap();
+        assert_eq!(
+            after["metadata"]["uid"], before["metadata"]["uid"],
+            "it has touched the first one's objects"
+        );
+    }
+    let secrets = cluster.get("secrets -n elsewhere").unwrap();
+    assert!(secrets["items"].as_array().is_none_or(Vec::is_empty), "{secrets:#}");
+}
+
+const EVERYTHING: &str = "deployments,daemonsets,pods,services,serviceaccounts,configmaps,leases,poddisruptionbudgets,\
+     roles,rolebindings,networkpolicies,clusterroles,clusterrolebindings,flowschemas,prioritylevelconfigurations,\
+     validatingadmissionpolicies,validatingadmissionpolicybindings";
+
+/// Kind and name of what is in the cluster of ours, but for the lease, which the controllers make themselves.
+fn left(cluster: &Cluster, kinds: &str) -> Vec<String> {
+    let all = cluster.get(&format!("{kinds} -A")).unwrap();
+    let names = all["items"].as_array().unwrap().iter().map(|object| {
+        format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+    });
+    names.filter(|name| name.contains("notrack") && name != "Lease/notrack-controller").collect()
+}
+
+fn uninstalling_leaves_what_it_says(cluster: &Cluster, enforced: &BTreeMap<String, String>) {
+    let began = Instant::now();
+    let said = cluster.helm("uninstall notrack --namespace notrack-system --wait --timeout 2m").unwrap();
+    println!("helm uninstall --wait took {:?}", began.elapsed());
+    wait_until("only the definitions are left", PATIENCE, || left(cluster, EVERYTHING).is_empty())
+        .unwrap_or_else(|_| panic!("{:?}", left(cluster, EVERYTHING)));
+    for kind in ["notrackpolicies", "nodeplans", "rulesets"] {
+        assert!(said.contains(&format!("{kind}.notrack.dev")), "it says that {kind} are kept: {said}");
+        assert!(!cluster.get(&format!("crd/{kind}.notrack.dev")).unwrap().is_null());
+    }
+    assert!(!cluster.get("notrackpolicy/edge").unwrap().is_null());
+    assert_eq!(
+        rules(cluster),
+        *enforced,
+        "rules stay until they are removed on purpose, or their lease ends"
+    );
+}
+
+/// Definitions, policies and rules of the release that was: the next one goes on with them.
+fn what_was_left_is_taken_over(cluster: &Cluster, enforced: &BTreeMap<String, String>) {
+    cluster.helm(&format!("{INSTALL} --set crds.keep=false")).unwrap();
+    cluster.wait_until_installed().unwrap();
+    let has_followed =
+        |policy: &Value| is_ready(policy) && condition(policy, "Ready") == Some(("True", "AllNodes"));
+    cluster.wait_for("notrackpolicy/edge", "it is ready on all nodes", has_followed).unwrap();
+    assert_eq!(rules(cluster), *enforced, "the new agents changed rules");
+}
+
+fn without_keep_nothing_stays(cluster: &Cluster) {
+    // As the notes say: the policies first.
+    cluster.kubectl("delete notrackpolicies --all").unwrap();
+    wait_until("no kernel holds rules of ours", PATIENCE, || {
+        cluster.rules().unwrap().values().all(|has| !has)
+    })
+    .unwrap();
+    cluster.helm("uninstall notrack --namespace notrack-system --wait --timeout 2m").unwrap();
+    let nothing = || left(cluster, &format!("{EVERYTHING},crds")).is_empty();
+    wait_until("nothing of ours is left", PATIENCE, nothing)
+        .unwrap_or_else(|_| panic!("{:?}", left(cluster, &format!("{EVERYTHING},crds"))));
+}

@@ -1,0 +1,137 @@
+//! The chart without a cluster: what is generated from it, what it refuses, and the metrics that it names.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use notrack_cluster::{helm, repository};
+use notrack_lab::run_ok;
+use serde_json::Value;
+
+const CHART: &str = "charts/notrack";
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap()
+}
+
+fn render(arguments: &[&str]) -> Result<String, String> {
+    let mut command = helm().unwrap();
+    command.args(["template", "notrack", CHART, "--namespace", "notrack-system"]).args(arguments);
+    run_ok(&mut command).map_err(|error| format!("{error:#}"))
+}
+
+fn examples() -> Vec<String> {
+    let files = fs::read_dir(repository().join(CHART).join("ci")).unwrap().flatten();
+    let files: Vec<_> = files.map(|file| file.path().to_str().unwrap().to_owned()).collect();
+    assert!(!files.is_empty());
+    files
+}
+
+#[test]
+fn generated_files_do_not_drift() {
+    run_ok(Command::new(repository().join("tests/tools/chart.sh")).arg("--check")).unwrap();
+}
+
+#[test]
+fn lint_has_nothing_to_say() {
+    run_ok(helm().unwrap().args(["lint", "--strict", "--quiet", CHART])).unwrap();
+    for values in examples() {
+        run_ok(helm().unwrap().args(["lint", "--strict", "--quiet", CHART, "--values", &values])).unwrap();
+    }
+}
+
+#[test]
+fn values_that_are_wrong_are_refused() {
+    for (value, told) in [
+        ("agnet.port=1", "'agnet' not allowed"),
+        ("agent.prot=1", "'prot' not allowed"),
+        ("controller.image.tga=1", "'tga' not allowed"),
+        ("agent.tolerations[0].opertor=Exists", "'opertor' not allowed"),
+        ("agent.port=many", "/agent/port"),
+        ("agent.port=0", "/agent/port"),
+        ("agent.port=65536", "/agent/port"),
+        ("agent.keepWithoutAgent=1d", "/agent/keepWithoutAgent"),
+        ("agent.listenAddress=10.0.0.1", "/agent/listenAddress"),
+        ("agent.maxUnavailable=0", "/agent/maxUnavailable"),
+        ("controller.replicas=0", "/controller/replicas"),
+        ("controller.nodePortRange=30000", "/controller/nodePortRange"),
+        ("controller.image.digest=abc", "/controller/image/digest"),
+        ("crds.keep=yes", "/crds/keep"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("podMonitor.enabled=true", "set agent.listenAddress"),
+        ("serviceMonitor.enabled=true,controller.service.enabled=false", "needs controller.service.enabled"),
+    ] {
+        let error = render(&["--set", value]).expect_err(value);
+        assert!(error.contains(told), "{value}: {error}");
+    }
+}
+
+#[test]
+fn an_old_kubernetes_is_refused() {
+    let error = render(&["--kube-version", "1.31.14"]).unwrap_err();
+    assert!(error.contains("1.32.0"), "{error}");
+    // Providers' versions look like pre-releases.
+    render(&["--kube-version", "1.32.1-eks-1a2b3c4"]).unwrap();
+}
+
+#[test]
+fn a_chart_that_depends_on_this_one_may_say_so() {
+    render(&["--set", "enabled=true,global.imageRegistry=registry.example.org"]).unwrap();
+}
+
+#[test]
+fn every_object_of_the_schema_refuses_what_it_does_not_know() {
+    let schema: Value = serde_json::from_str(&read("charts/notrack/values.schema.json")).unwrap();
+    let mut open = BTreeSet::new();
+    fn walk(path: &str, value: &Value, open: &mut BTreeSet<String>) {
+        let properties = value["properties"].is_object();
+        if properties && value["additionalProperties"] != Value::Bool(false) {
+            open.insert(path.to_owned());
+        }
+        for (key, value) in value.as_object().into_iter().flatten() {
+            walk(&format!("{path}/{key}"), value, open);
+        }
+    }
+    walk("", &schema, &mut open);
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn definitions_stay_only_where_that_is_asked_for() {
+    let kept = |text: String| text.matches("helm.sh/resource-policy: keep").count();
+    let definitions = |text: &str| text.matches("\nkind: CustomResourceDefinition\n").count();
+    assert_eq!(kept(render(&[]).unwrap()), 3);
+    let removed = render(&["--set", "crds.keep=false"]).unwrap();
+    assert_eq!((definitions(&removed), kept(removed)), (3, 0));
+    assert_eq!(definitions(&render(&["--set", "crds.enabled=false"]).unwrap()), 0);
+}
+
+/// The names of our metrics in a text.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+    words.filter(|word| word.starts_with("notrack_")).map(str::to_owned).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_exist() {
+    let mut known = metrics(&read("crates/agent/src/metrics.rs"));
+    known.append(&mut metrics(&read("crates/controller/src/metrics.rs")));
+    for file in ["charts/notrack/files/alerts.yaml", "charts/notrack/files/dashboard.json"] {
+        let named = metrics(&read(file));
+        assert!(named.len() > 5, "{file}: {named:?}");
+        for metric in named {
+            // A histogram is three series.
+            let metric = metric.strip_suffix("_bucket").unwrap_or(&metric);
+            assert!(known.contains(metric), "{file}: there is no metric {metric}");
+        }
+    }
+}
+
+#[test]
+fn the_dashboard_is_json() {
+    let dashboard: Value = serde_json::from_str(&read("charts/notrack/files/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "ids are unique");
+}
