@@ -26,13 +26,15 @@ lint: tools ## format, clippy with warnings as errors, the arrows between crates
 	tests/tools/arrows.sh
 	tests/tools/deny.sh
 
-generate: ## write the CRDs from the Rust types, and the table of hazards from the code
+generate: ## write the CRDs from the Rust types, the table of hazards from the code, deploy/ from the chart
 	cargo run --locked --quiet --package notrack-api --bin notrack-crds
 	cargo run --locked --quiet --package notrack-core --bin notrack-hazards
+	tests/tools/chart.sh
 
 verify: ## fail where generated files drift
 	cargo test --locked --quiet --package notrack-api
 	cargo test --locked --quiet --package notrack-core --test hazards
+	tests/tools/chart.sh --check
 
 testbed: tools ## build the Kubernetes that the cluster tests run on: once, some 15 minutes
 	"$$(tests/tools/testbed.sh)" build

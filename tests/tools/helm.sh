@@ -14,7 +14,7 @@ if [ ! -x "$folder/bin/helm" ]; then
     mkdir -p "$folder"
     own=$(mktemp -d "$folder/build.XXXXXX")
     trap 'rm -rf "$own"' EXIT
-    GOBIN=$own GOFLAGS=-mod=mod go install "helm.sh/helm/v4/cmd/helm@v$version" >&2
+    GOBIN=$own go install "helm.sh/helm/v4/cmd/helm@v$version" >&2
     mkdir -p "$folder/bin"
     mv "$own/helm" "$folder/bin/helm"
 fi
