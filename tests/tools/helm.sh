@@ -9,13 +9,17 @@ if [ ! -x "$folder/bin/helm" ]; then
         echo "helm.sh: this machine lacks Go 1.26 or later: see https://go.dev/doc/install" >&2
         exit 1
     }
-    echo "building helm $version (once, some three minutes)" >&2
-    # Two that build at once must not meet the other's half.
-    mkdir -p "$folder"
-    own=$(mktemp -d "$folder/build.XXXXXX")
-    trap 'rm -rf "$own"' EXIT
-    GOBIN=$own go install "helm.sh/helm/v4/cmd/helm@v$version" >&2
     mkdir -p "$folder/bin"
-    mv "$own/helm" "$folder/bin/helm"
+    # Tests that start at once build it once.
+    exec 9>"$folder/lock"
+    flock 9
+    if [ ! -x "$folder/bin/helm" ]; then
+        echo "building helm $version (once, some three minutes)" >&2
+        # Whoever looks meanwhile must not find a half.
+        own=$(mktemp -d "$folder/build.XXXXXX")
+        trap 'rm -rf "$own"' EXIT
+        GOBIN=$own go install "helm.sh/helm/v4/cmd/helm@v$version" >&2
+        mv "$own/helm" "$folder/bin/helm"
+    fi
 fi
 echo "$folder/bin/helm"
