@@ -8,6 +8,7 @@ mod hazards {
     mod live;
     mod marks;
     mod masquerade;
+    mod peers;
     mod ports;
     mod precision;
     mod signals;
