@@ -28,7 +28,7 @@ proptest! {
         let lasting = support::lasting(&packets, lasting).into();
         let facts = NodeFacts { lasting, ..facts };
         let rendered = render(&rule_set, &facts, None).unwrap();
-        for packet in &packets {
+        for packet in packets.iter().filter(|packet| support::is_possible(packet, &facts)) {
             for hook in [Hook::Prerouting, Hook::Output] {
                 let wanted = judge(&rule_set, &facts, hook, packet);
                 let outcome = evaluate(&rendered.table, hook, packet);

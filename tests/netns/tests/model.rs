@@ -1,6 +1,7 @@
 //! The kernel judges random packets by the rendered rules as the packet model does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code, reason = "core's own tests use the rest")]
 #[path = "../../../crates/core/tests/support/mod.rs"]
 mod support;
 

@@ -571,11 +571,18 @@ fn masked(seen: &[Seen], mask: u128, values: &[u128], region: &Region) -> Option
 const OF_CONNECTION: [&str; 10] =
     ["pkttype", "mac", "owner", "cgroup", "physdev", "policy", "rpfilter", "devgroup", "realm", "cpu"];
 
+/// Words in nft's names of fields that differ from packet to packet.
+const BY_PACKET: [&str; 5] = ["numgen", "random", "length", "ttl", "hoplimit"];
+
 /// Whether each packet of a connection may come out differently.
 fn is_by_packet(step: &Step) -> bool {
     match step {
         Step::Limit => true,
         Step::Opaque(name) => !OF_CONNECTION.contains(&name.as_str()),
+        Step::Match(comparison) => comparison.fields.iter().any(|field| match field {
+            Field::Other(name) => BY_PACKET.iter().any(|word| name.contains(word)),
+            _ => false,
+        }),
         _ => false,
     }
 }

@@ -367,3 +367,12 @@ pub fn aimed((packet, aim): &(Packet, Option<Aim>), policies: &[ValidatedPolicy]
         }
     }
 }
+
+/// Whether a node with these facts can see the packet: on the loopback device both ends are its own.
+pub fn is_possible(packet: &Packet, facts: &NodeFacts) -> bool {
+    let mut ends = [Some(packet.tuple), packet.embedded]
+        .into_iter()
+        .flatten()
+        .flat_map(|tuple| [tuple.source, tuple.destination]);
+    packet.interface != "lo" || ends.all(|address| facts.is_own(address))
+}
