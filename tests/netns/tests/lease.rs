@@ -112,3 +112,20 @@ fn a_flush_is_healed_where_the_table_has_no_owner() {
     host.nft("delete table inet notrack-dev").unwrap();
     wait_until("healing", PATIENCE, || !is_tracked(&host)).unwrap();
 }
+
+/// Hazard 29.
+#[test]
+fn a_saved_ruleset_loads_only_without_our_table_while_the_agent_lives() {
+    let (host, policies) = host();
+    let _agent = Live::start(&host, &policies, &LEASE).unwrap();
+    let saved = host.ruleset().unwrap();
+    let (site, ours) = saved.split_once("table inet notrack-dev").unwrap();
+    let added = "table inet later {\n}\n";
+    // One message that is refused drops the whole file.
+    let refused = host.nft(&format!("{added}table inet notrack-dev{ours}")).unwrap_err();
+    assert!(format!("{refused:#}").contains("Operation not permitted"), "{refused:#}");
+    assert!(!host.ruleset().unwrap().contains("table inet later"));
+    host.nft(&format!("{site}{added}")).unwrap();
+    assert!(host.ruleset().unwrap().contains("table inet later"));
+    assert!(!is_tracked(&host));
+}
