@@ -3,7 +3,7 @@ SHELL := /bin/bash
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 .DEFAULT_GOAL := help
-.PHONY: help tools build check fmt lint testbed test demo playground bench generate verify
+.PHONY: help tools build check fmt lint testbed test explore demo playground bench generate verify
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -42,6 +42,14 @@ testbed: tools ## build the Kubernetes that the cluster tests run on: once, some
 test: lint testbed ## everything: lint, unit, property, snapshot, conformance, kernel and cluster tests
 	cargo build --locked --workspace
 	cargo test --locked --workspace --no-fail-fast
+
+explore: tools ## property tests on input that was never drawn before: ROUNDS=10 of them, each with the seed that repeats it
+	@for round in $$(seq $(or $(ROUNDS),10)); do \
+		export PROPTEST_RNG_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
+		echo "PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED"; \
+		cargo test --locked --quiet --package notrack-core --test model --test properties && \
+		cargo test --locked --quiet --package notrack-netns --test model || exit 1; \
+	done
 
 demo: tools ## see the main job work on real traffic, without a cluster
 	cargo build --locked --release --package notrack-agent --package notrack-demo
