@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::kept::Kept;
-use crate::net::{Family, PortRange, Proto};
+use crate::net::{AddressRange, Family, PortRange, Proto};
 use crate::packet::Tuple;
 
 /// The facts of one node.
@@ -116,6 +116,11 @@ impl NodeFacts {
     /// Whether the address is one of the node's own.
     pub fn is_own(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
+    }
+
+    /// The node's own addresses, each as a range.
+    pub(crate) fn own_ranges(&self) -> Vec<AddressRange> {
+        self.addresses.iter().map(|address| AddressRange::one(*address)).collect()
     }
 }
 

@@ -8,8 +8,9 @@ use notrack_core::compile::RuleSet;
 use notrack_core::facts::NodeFacts;
 use notrack_core::hazard::{Cause, Effect, Finding, HazardKind};
 use notrack_core::host::*;
+use notrack_core::kept::Kept;
 use notrack_core::manifest::parse;
-use notrack_core::net::{AddressRange, Family, PortRange};
+use notrack_core::net::{AddressRange, Family, PortRange, Proto};
 use notrack_core::packet::Tuple;
 use notrack_core::policy::validate;
 use notrack_core::rules::{Rendered, render};
@@ -131,6 +132,35 @@ fn what_is_accepted_by_state_alone_blocks_and_names_chain_rule_and_remedy() {
     assert!(evidence.starts_with("inet site, chain input: policy drop: would drop untracked"), "{evidence}");
     assert!(evidence.contains("missing: nft 'insert rule inet site input position"), "{evidence}");
     assert!(rendered.table.chains.is_empty() && rendered.adapters.is_empty());
+}
+
+/// A Service leaves its endpoint to flows that name interfaces: that is no way past what blocks them.
+#[test]
+fn what_a_service_leaves_to_an_interface_is_judged_as_well() {
+    let endpoint = Kept {
+        hazard: HazardKind::ServiceEndpoint,
+        protocol: Proto::Tcp,
+        addresses: None,
+        ports: PortRange::one(80),
+        clients: None,
+        spares_interfaces: true,
+        evidence: "an endpoint of Service default/web".to_owned(),
+    };
+    let spec = "flows: [{name: f, action: NoTrack, role: Server, interfaces: [eth0], ports: [{protocol: TCP, port: 80}]}]";
+    let firewall = input(vec![established(), new_to(80)]);
+    for (tables, is_blocked) in [(vec![], false), (vec![firewall], true)] {
+        let rules = HostRules { tables, incomplete: Vec::new() };
+        let host = Arc::new(Host { rules, ..Host::default() });
+        let mut facts = NodeFacts { host, kept: vec![endpoint.clone()], ..NodeFacts::assumed() };
+        facts.addresses.insert([10, 0, 0, 1].into());
+        let rendered = render(&rule_set(spec), &facts, None).unwrap();
+        assert_eq!(
+            !of_kind(&rendered, HazardKind::HostFirewallDrops).is_empty(),
+            is_blocked,
+            "{rendered:#?}"
+        );
+        assert_eq!(rendered.table.chains.is_empty(), is_blocked, "{}", rendered.table);
+    }
 }
 
 #[test]

@@ -3,11 +3,17 @@
 
 mod support;
 
+use std::sync::Arc;
+
+use notrack_core::compile::RuleSet;
 use notrack_core::facts::NodeFacts;
+use notrack_core::hazard::HazardKind;
+use notrack_core::kept::Kept;
 use notrack_core::model::judge;
+use notrack_core::net::{AddressRange, Family, PortRange, Proto};
 use notrack_core::nf::Hook;
 use notrack_core::nf::eval::evaluate;
-use notrack_core::packet::Judgement;
+use notrack_core::packet::{Judgement, Packet, Tuple};
 use notrack_core::payload::{decode, encode};
 use notrack_core::rules::{counter_name, render};
 use proptest::prelude::*;
@@ -99,5 +105,51 @@ proptest! {
         let rendered = render(&rule_set, &support::facts(), None).unwrap();
         let outcome = evaluate(&rendered.table, hook, &packet);
         prop_assert!(!outcome.untracked, "{packet:?}\n{}", rendered.table);
+    }
+}
+
+/// A Service whose endpoint spares flows that name interfaces: outside of its clients the older policy, the enforced one, has
+/// its packets as ever.
+#[test]
+fn a_spared_endpoint_changes_no_precedence_beyond_its_clients() {
+    let policy = |name: &str, mode: &str, interfaces: &str| {
+        let text = format!(
+            "apiVersion: notrack.dev/v1alpha1\nkind: NoTrackPolicy\nmetadata: {{name: {name}}}\nspec:\n  nodeSelector: {{}}\n  \
+             mode: {mode}\n  flows: [{{name: f, action: NoTrack, role: Server, ports: [{{protocol: TCP, port: 80}}]{interfaces}}}]\n"
+        );
+        let manifest = notrack_core::manifest::parse("p.yaml", &text).manifests.remove(0).policy;
+        Arc::new(notrack_core::policy::validate(&manifest).unwrap())
+    };
+    let endpoint = Kept {
+        hazard: HazardKind::ServiceEndpoint,
+        protocol: Proto::Tcp,
+        addresses: None,
+        ports: PortRange::one(80),
+        clients: Some(AddressRange { family: Family::Ipv4, first: 10 << 24, last: (11 << 24) - 1 }),
+        spares_interfaces: true,
+        evidence: "an endpoint of Service default/web".to_owned(),
+    };
+    let policies = vec![policy("counts", "Audit", ", interfaces: [nt0]"), policy("bypasses", "Enforce", "")];
+    let rule_set = RuleSet::new(policies, vec![endpoint]);
+    let facts = support::facts();
+    let table = render(&rule_set, &facts, None).unwrap().table;
+    for (client, is_bypassed) in [("192.0.2.7", true), ("10.9.0.4", false)] {
+        let packet = Packet {
+            tuple: Tuple {
+                source: support::address(client),
+                destination: support::address("10.0.0.1"),
+                proto: 6,
+                source_port: 40000,
+                destination_port: 80,
+            },
+            tcp_flags: 0x02,
+            icmp_type: 0,
+            embedded: None,
+            interface: "nt0".into(),
+        };
+        let outcome = evaluate(&table, Hook::Prerouting, &packet);
+        assert_eq!(outcome.untracked, is_bypassed, "{client}\n{table}");
+        let wanted = judge(&rule_set, &facts, Hook::Prerouting, &packet);
+        assert_eq!(wanted != Judgement::Tracked, is_bypassed, "{client}");
     }
 }

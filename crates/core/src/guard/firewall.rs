@@ -10,8 +10,8 @@ use super::widen::{Site, widened};
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Stop};
-use crate::host::region::{Axis, Ranges, Region};
-use crate::host::walk::{BaseRef, merged};
+use crate::host::region::{Axis, Ranges, Region, merged};
+use crate::host::walk::BaseRef;
 use crate::host::{Adapter, Backend, HostHook, HostRules, Place, Untracked};
 use crate::net::{AddressRange, Family, PortRange, Proto};
 use crate::policy::ValidatedPolicy;
@@ -201,7 +201,8 @@ fn missing<'a>(
 }
 
 /// The packets of a stop, as far as rules need name them. All of this node's addresses are any address, and so are all of
-/// other hosts: at the hook only they come, and untracked is only what the policy bypasses. An interface that packets do not have at the hook is none.
+/// other hosts: at the hook only they come, and untracked is only what the policy bypasses. An interface that packets do
+/// not have at the hook is none.
 fn named(stop: &Stop, journey: &Journey<'_>, facts: &NodeFacts) -> Region {
     let Stop { region, base, .. } = stop;
     let all = || Ranges::from(vec![AddressRange::all(journey.family)]);

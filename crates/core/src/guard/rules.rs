@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Found, Travel, travels};
+use super::{Found, travels};
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Report};
-use crate::host::region::Axis;
+use crate::host::region::{Axis, Ranges};
 use crate::host::walk::{Encounter, Met};
 use crate::host::{
-    Act, Backend, ChainKind, Field, HostChain, HostHook, HostRule, HostTable, HostVerdict, Members,
-    NatTarget, NatTo, Place, Step, Translated,
+    Act, Backend, ChainKind, Field, HostChain, HostRule, HostTable, HostVerdict, Members, NatTarget, NatTo,
+    Place, Step, Translated,
 };
 use crate::kept::Kept;
 use crate::net::{AddressRange, PortRange, Proto};
@@ -19,17 +19,15 @@ use crate::packet::Tuple;
 use crate::policy::{Role, ValidatedFlow};
 use crate::rules::{BYPASS_PRIORITY, served_addresses};
 
-/// `NF_IP_PRI_CONNTRACK`
-const CONNTRACK_PRIORITY: i32 = -200;
 /// More holes than this of one rule are made one wide one.
 const MOST_HOLES: usize = 32;
 
 /// What the kernel translates of a flow's tuples, by its rules or in a connection that lives: it stays tracked.
-pub(crate) fn translated(flow: &ValidatedFlow, facts: &NodeFacts, travel: &Travel) -> Vec<Kept> {
+pub(crate) fn translated(flow: &ValidatedFlow, facts: &NodeFacts, own: &Ranges) -> Vec<Kept> {
     let host = facts.host.as_ref();
     let mut kept = BTreeSet::new();
     if !host.rules.tables.is_empty() {
-        for journey in travels(flow, facts, travel) {
+        for journey in travels(flow, facts, own) {
             for met in journey.begin(&host.rules) {
                 kept.extend(holes(&journey, &met));
             }
@@ -98,12 +96,7 @@ fn targets(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<Kept> {
                 NatTarget::Addresses(range) => Some(range),
                 NatTarget::Unknown => continue,
             };
-            let place = Place {
-                table: table.id.clone(),
-                chain: chain.to_owned(),
-                handle: Some(rule.handle),
-                text: rule.text.clone(),
-            };
+            let place = table.place(chain, rule);
             let is_kube_proxy = table.id.name == "kube-proxy" || chain.starts_with("KUBE-");
             for protocol in protocols(rule) {
                 for ports in to.ports.map_or_else(|| destination_ports(rule), |ports| vec![ports]) {
@@ -248,7 +241,7 @@ fn may_name(flow: &ValidatedFlow, facts: &NodeFacts, kept: &Kept) -> bool {
 
 /// What packets of a journey met that needs their entries.
 pub(crate) fn encounters(report: &Report, facts: &NodeFacts) -> BTreeSet<Found> {
-    let Report { stops: _, tracked, untracked, established, untracked_later, is_open: _ } = report;
+    let Report { stops: _, tracked, untracked, established, untracked_later } = report;
     let mut found = BTreeSet::new();
     for met in tracked.iter().chain(untracked) {
         found.extend(needs_entry(met, facts));
@@ -271,8 +264,7 @@ pub(crate) fn encounters(report: &Report, facts: &NodeFacts) -> BTreeSet<Found> 
 
 fn needs_entry(met: &Met, facts: &NodeFacts) -> Option<Found> {
     let Met { what, place, base, region: _ } = met;
-    let is_raw = matches!(base.hook, HostHook::Prerouting | HostHook::Output);
-    let before_conntrack = is_raw && base.priority < CONNTRACK_PRIORITY;
+    let before_conntrack = base.is_before_conntrack();
     let (kind, effect, verb) = match what {
         Encounter::Act(Act::Helper(_)) => (HazardKind::Helper, Effect::Refused, "assigns a helper"),
         // The old iptables' `CT --zone` leaves alone what is untracked; nft's `ct zone set` tracks it again.

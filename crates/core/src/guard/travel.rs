@@ -4,27 +4,15 @@ use std::net::IpAddr;
 
 use super::ports;
 use crate::facts::NodeFacts;
+use crate::host::ValueBox;
 use crate::host::journey::{Journey, Leg};
 use crate::host::region::{Axis, Ranges, Region, interfaces};
 use crate::net::{AddressRange, Family, PortRange, Proto};
 use crate::policy::{Role, ValidatedFlow};
-use crate::rules::served_addresses;
+use crate::rules::{Class, Clause, served_addresses};
 
 /// More parts than this of one journey are not told apart: then the whole is judged.
 const MOST_PARTS: usize = 64;
-
-/// This node's own addresses, as journeys need them.
-pub(crate) struct Travel {
-    own: Ranges,
-}
-
-impl Travel {
-    pub fn new(facts: &NodeFacts) -> Travel {
-        let own: Vec<AddressRange> =
-            facts.addresses.iter().map(|address| AddressRange::one(*address)).collect();
-        Travel { own: Ranges::from(own) }
-    }
-}
 
 /// The ends of a journey's first packet.
 struct Ends {
@@ -35,7 +23,7 @@ struct Ends {
 }
 
 /// The journeys of a flow: one a way, family and protocol.
-pub(crate) fn travels<'a>(flow: &ValidatedFlow, facts: &NodeFacts, travel: &'a Travel) -> Vec<Journey<'a>> {
+pub(crate) fn travels<'a>(flow: &ValidatedFlow, facts: &NodeFacts, own: &'a Ranges) -> Vec<Journey<'a>> {
     let mut journeys = Vec::new();
     for proto in Proto::ALL {
         let ports = ports(flow, proto);
@@ -46,7 +34,7 @@ pub(crate) fn travels<'a>(flow: &ValidatedFlow, facts: &NodeFacts, travel: &'a T
             for (leg, ends) in ways(flow, facts, &ports) {
                 let region = region(leg, flow, ends, family);
                 if !region.is_empty() {
-                    journeys.push(Journey { family, proto, leg, region, own: &travel.own });
+                    journeys.push(Journey { family, proto, leg, region, own });
                 }
             }
         }
@@ -60,7 +48,7 @@ fn ways(flow: &ValidatedFlow, facts: &NodeFacts, ports: &[PortRange]) -> Vec<(Le
     let outward = |ranges: &[AddressRange]| -> Vec<AddressRange> {
         ranges.iter().copied().filter(|range| !range.first_address().is_loopback()).collect()
     };
-    let own: Vec<AddressRange> = facts.addresses.iter().map(|own| AddressRange::one(*own)).collect();
+    let own = facts.own_ranges();
     let local = flow.local_ports.clone().unwrap_or_else(|| facts.ephemeral.clone());
     let any = vec![PortRange::ALL];
     let ends = |sources, source_ports, destinations| Ends {
@@ -137,42 +125,44 @@ fn region(leg: Leg, flow: &ValidatedFlow, ends: Ends, family: Family) -> Region 
         .with(Axis::OutInterface, leaves)
 }
 
-/// A region without what stays tracked anyway.
-pub(crate) fn without(journey: &Journey<'_>, kept: &[crate::rules::Clause]) -> Vec<Region> {
-    use crate::rules::Class;
+/// A journey's region without what stays tracked anyway.
+pub(crate) fn without<'a>(journey: &Journey<'_>, kept: impl Iterator<Item = &'a Clause>) -> Vec<Region> {
     let class = match journey.leg {
         Leg::In | Leg::Loop => Class::Own,
         Leg::Out => Class::Peer,
         Leg::Through => Class::Forward,
     };
     let axes = [Axis::Destination, Axis::DestinationPort, Axis::Source, Axis::SourcePort];
-    let mut boxes = Vec::new();
-    let mine = kept.iter().filter(|clause| {
+    let mine = kept.filter(|clause| {
         clause.class == class && clause.proto == journey.proto && clause.interfaces.is_empty()
     });
-    for clause in mine {
-        let of_family = |ranges: &[AddressRange]| -> Vec<(u128, u128)> {
-            let own = ranges.iter().filter(|range| range.family == journey.family);
-            own.map(|range| (range.first, range.last)).collect()
-        };
-        let numbers = |ranges: &[PortRange]| -> Vec<(u128, u128)> {
-            ranges.iter().map(|range| (range.first().into(), range.last().into())).collect()
-        };
-        let (servers, clients) = (of_family(&clause.servers), of_family(&clause.clients));
-        let (server_ports, client_ports) = (numbers(&clause.server_ports), numbers(&clause.client_ports));
-        for server in &servers {
-            for port in &server_ports {
-                for client in &clients {
-                    for client_port in &client_ports {
-                        boxes.push(vec![*server, *port, *client, *client_port]);
-                    }
-                }
-            }
-        }
-    }
+    let boxes: Vec<ValueBox> = mine.flat_map(|clause| boxes(clause, journey.family)).collect();
     let near: Vec<_> = boxes.iter().filter(|values| journey.region.touches(&axes, values)).collect();
     match journey.region.clone().split_boxes(&axes, &near, MOST_PARTS) {
         Some((_, rest)) => rest,
         None => vec![journey.region.clone()],
     }
+}
+
+/// Every combination of a clause's ranges: server, its port, client, its port.
+fn boxes(clause: &Clause, family: Family) -> Vec<ValueBox> {
+    let addresses = |ranges: &[AddressRange]| -> ValueBox {
+        let of_family = ranges.iter().filter(|range| range.family == family);
+        of_family.map(|range| (range.first, range.last)).collect()
+    };
+    let ports = |ranges: &[PortRange]| -> ValueBox {
+        ranges.iter().map(|range| (range.first().into(), range.last().into())).collect()
+    };
+    let fields = [
+        addresses(&clause.servers),
+        ports(&clause.server_ports),
+        addresses(&clause.clients),
+        ports(&clause.client_ports),
+    ];
+    fields.into_iter().fold(vec![ValueBox::new()], |boxes, ranges| {
+        let longer = |known: &ValueBox| -> Vec<ValueBox> {
+            ranges.iter().map(|range| [known.as_slice(), &[*range]].concat()).collect()
+        };
+        boxes.iter().flat_map(longer).collect()
+    })
 }

@@ -85,8 +85,6 @@ pub(crate) struct Report {
     pub established: Vec<Met>,
     /// By untracked packets that do not open a connection.
     pub untracked_later: Vec<Met>,
-    /// Whether any connection would be let through tracked.
-    pub is_open: bool,
 }
 
 /// A part of a region that has passed a leg, with the rules of the base chains that let it through.
@@ -122,9 +120,8 @@ impl Journey<'_> {
         let mut report = Report::default();
         let opening = self.flagged(&self.region, |flags| flags == SYN);
         let (passages, _) = self.pass(rules, self.leg, State::New, opening, &mut report.tracked);
-        report.is_open = !passages.is_empty();
         for first in &passages {
-            self.judge(rules, self.leg, first, Some(true), &mut report);
+            self.judge(rules, self.leg, first, true, &mut report);
             let later = self.flagged(&first.region, is_later).later();
             self.follow(rules, self.leg, later, &mut report);
             let reply =
@@ -141,22 +138,15 @@ impl Journey<'_> {
         report.tracked.extend(met.iter().cloned());
         report.established.extend(met);
         for passage in &passages {
-            self.judge(rules, leg, passage, Some(false), report);
+            self.judge(rules, leg, passage, false, report);
         }
     }
 
     /// Sends what got through tracked once more, untracked.
-    fn judge(
-        &self,
-        rules: &HostRules,
-        leg: Leg,
-        tracked: &Passage,
-        opens: Option<bool>,
-        report: &mut Report,
-    ) {
+    fn judge(&self, rules: &HostRules, leg: Leg, tracked: &Passage, opens: bool, report: &mut Report) {
         let mut met = Vec::new();
         let (_, stopped) = self.pass(rules, leg, State::Untracked, tracked.region.clone(), &mut met);
-        if opens == Some(false) {
+        if !opens {
             report.untracked_later.extend(met.iter().cloned());
         }
         report.untracked.extend(met);
@@ -173,7 +163,7 @@ impl Journey<'_> {
                 is_unknown,
                 before: accepted.into_iter().chain(end.at).min(),
                 region: end.region,
-                opens: opens.filter(|_| self.proto == Proto::Tcp),
+                opens: (self.proto == Proto::Tcp).then_some(opens),
             });
         }
     }

@@ -5,6 +5,7 @@
 //! too, as something that may or may not match ([`Step::Opaque`], [`Members::Unknown`]).
 
 mod adapter;
+mod compare;
 pub(crate) mod journey;
 pub(crate) mod region;
 mod surroundings;
@@ -173,6 +174,28 @@ pub struct HostTable {
     pub sets: BTreeMap<String, HostSet>,
 }
 
+impl HostTable {
+    /// A rule of one of its chains, as evidence.
+    pub fn place(&self, chain: &str, rule: &HostRule) -> Place {
+        Place {
+            table: self.id.clone(),
+            chain: chain.to_owned(),
+            handle: Some(rule.handle),
+            text: rule.text.clone(),
+        }
+    }
+
+    /// The policy of a base chain that drops, as evidence.
+    pub fn policy(&self, chain: &str) -> Place {
+        Place {
+            table: self.id.clone(),
+            chain: chain.to_owned(),
+            handle: None,
+            text: "policy drop".to_owned(),
+        }
+    }
+}
+
 /// Where packets meet a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum HostHook {
@@ -211,6 +234,16 @@ pub struct HostBase {
     pub kind: ChainKind,
     /// Whether a packet that no rule has decided is dropped.
     pub drops: bool,
+}
+
+impl HostBase {
+    /// `NF_IP_PRI_CONNTRACK`
+    const CONNTRACK: i32 = -200;
+
+    /// Whether packets have no entry yet when they meet it.
+    pub fn is_before_conntrack(self) -> bool {
+        matches!(self.hook, HostHook::Prerouting | HostHook::Output) && self.priority < Self::CONNTRACK
+    }
 }
 
 /// A chain.

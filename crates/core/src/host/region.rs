@@ -338,6 +338,43 @@ pub(crate) fn is_opening(flags: u8) -> bool {
     flags & 0x17 == 0x02
 }
 
+/// A region where nobody can tell goes both ways, and once it has gone one way it goes that way again.
+pub(crate) fn both_ways(region: Region, doubt: &Doubt, within: &mut Vec<Region>, without: &mut Vec<Region>) {
+    match region.doubts.get(doubt) {
+        Some(true) => within.push(region),
+        Some(false) => without.push(region),
+        None => {
+            let mut decided = region.clone();
+            decided.doubts.insert(doubt.clone(), true);
+            within.push(decided);
+            let mut decided = region;
+            decided.doubts.insert(doubt.clone(), false);
+            without.push(decided);
+        }
+    }
+}
+
+/// Regions that are one are made one: a jump that decided nothing leaves no trace.
+pub(crate) fn merged(mut regions: Vec<Region>) -> Vec<Region> {
+    let mut place = 0;
+    while place < regions.len() {
+        let partner = (place + 1..regions.len())
+            .find_map(|other| Some((other, regions.get(place)?.joined(regions.get(other)?)?)));
+        match partner {
+            Some((other, joined)) => {
+                regions.swap_remove(other);
+                if let Some(region) = regions.get_mut(place) {
+                    *region = joined;
+                }
+                // What it has become may fit one that was passed over.
+                place = 0;
+            }
+            None => place += 1,
+        }
+    }
+    regions
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -12,9 +12,10 @@ use super::findings::examine;
 use super::guarded::{Guarded, Wanted, guard};
 use crate::compile::RuleSet;
 use crate::facts::{NodeFacts, ProtectedSide};
-use crate::guard::{Travel, kept_by_surroundings, ports, translated};
+use crate::guard::{kept_by_surroundings, ports, translated};
 use crate::hazard::{Finding, HazardKind};
 use crate::host::Adapter;
+use crate::host::region::Ranges;
 use crate::kept::Kept;
 use crate::net::{AddressRange, Family, PortRange, Proto, merge_ports};
 use crate::policy::{Action, Role, ValidatedFlow};
@@ -95,21 +96,30 @@ impl Clause {
         }
     }
 
-    /// The part of the clause whose servers are among those of `other`, if there is one.
-    fn shared_servers(&self, other: &Clause) -> Option<Clause> {
-        let pairs = |a: &[AddressRange]| -> Vec<AddressRange> {
-            a.iter().flat_map(|a| other.servers.iter().filter_map(|b| a.intersection(*b))).collect()
+    /// The tuples that are `other`'s as well, if there are any; on the interfaces of this one.
+    fn shared_with(&self, other: &Clause) -> Option<Clause> {
+        let addresses = |ours: &[AddressRange], theirs: &[AddressRange]| -> Vec<AddressRange> {
+            ours.iter()
+                .flat_map(|ours| theirs.iter().filter_map(|theirs| ours.intersection(*theirs)))
+                .collect()
         };
-        let ports = |a: &[PortRange]| -> Vec<PortRange> {
-            a.iter().flat_map(|a| other.server_ports.iter().filter_map(|b| a.intersection(*b))).collect()
+        let ports = |ours: &[PortRange], theirs: &[PortRange]| -> Vec<PortRange> {
+            ours.iter()
+                .flat_map(|ours| theirs.iter().filter_map(|theirs| ours.intersection(*theirs)))
+                .collect()
         };
-        let (servers, server_ports) = (pairs(&self.servers), ports(&self.server_ports));
-        let shares = self.class == other.class && self.proto == other.proto;
-        (shares && !servers.is_empty() && !server_ports.is_empty()).then(|| Clause {
-            servers,
-            server_ports,
+        let shared = Clause {
+            servers: addresses(&self.servers, &other.servers),
+            server_ports: ports(&self.server_ports, &other.server_ports),
+            clients: addresses(&self.clients, &other.clients),
+            client_ports: ports(&self.client_ports, &other.client_ports),
             ..self.clone()
-        })
+        };
+        let is_some = self.class == other.class
+            && self.proto == other.proto
+            && !(shared.servers.is_empty() || shared.server_ports.is_empty())
+            && !(shared.clients.is_empty() || shared.client_ports.is_empty());
+        is_some.then_some(shared)
     }
 }
 
@@ -126,10 +136,6 @@ pub struct Clauses {
 
 fn everywhere() -> Vec<AddressRange> {
     Family::ALL.map(AddressRange::all).to_vec()
-}
-
-fn own_addresses(facts: &NodeFacts) -> Vec<AddressRange> {
-    facts.addresses.iter().map(|address| AddressRange::one(*address)).collect()
 }
 
 /// Fills a node's facts into a rule set.
@@ -156,14 +162,23 @@ pub fn localise(rule_set: &RuleSet, facts: &NodeFacts) -> Clauses {
         })
         .collect();
     let kept = kept(rule_set, facts, &wanted);
-    keep_for_cluster(&mut clauses, &kept, facts, &wanted);
-    let Guarded { mut findings, adapters, without } = guard(&wanted, facts, &clauses);
+    clauses.extend(kept.iter().flat_map(|kept| kept_clauses(kept, facts)));
+    let spared: Vec<Clause> = kept.iter().filter_map(|kept| spared_clause(kept, facts)).collect();
+    let Guarded { mut findings, adapters, without } = guard(&wanted, facts, &clauses, &spared);
     for Wanted { policy, flow, clauses: own } in &wanted {
         findings.extend(examine(policy, flow, own.is_empty(), facts, rule_set, &kept));
-        if !without.contains(&(policy.name.as_str(), flow.name.as_str())) {
-            clauses.extend(own.iter().cloned());
-        }
     }
+    let left = wanted.iter().filter(|wanted| {
+        let Wanted { policy, flow, clauses: _ } = wanted;
+        !without.contains(&(policy.name.as_str(), flow.name.as_str()))
+    });
+    let left: Vec<&Clause> = left.flat_map(|wanted| &wanted.clauses).collect();
+    for hole in spared {
+        let named = left.iter().filter(|clause| !clause.interfaces.is_empty());
+        clauses.extend(named.filter_map(|clause| clause.shared_with(&hole)));
+        clauses.push(hole);
+    }
+    clauses.extend(left.into_iter().cloned());
     findings.sort();
     findings.dedup();
     Clauses { clauses, findings, adapters }
@@ -171,11 +186,11 @@ pub fn localise(rule_set: &RuleSet, facts: &NodeFacts) -> Clauses {
 
 /// Everything that stays tracked by its server, whoever says so.
 fn kept(rule_set: &RuleSet, facts: &NodeFacts, wanted: &[Wanted<'_>]) -> Vec<Kept> {
-    let travel = Travel::new(facts);
+    let own = Ranges::from(facts.own_ranges());
     let mut kept: Vec<Kept> = rule_set.kept().iter().chain(&facts.kept).cloned().collect();
     kept.extend(kept_by_surroundings(facts));
     for Wanted { flow, .. } in wanted {
-        kept.extend(translated(flow, facts, &travel));
+        kept.extend(translated(flow, facts, &own));
     }
     // What a spared Service translates now is no more than what the Service says.
     let spared: Vec<Kept> = kept.iter().filter(|kept| kept.spares_interfaces).cloned().collect();
@@ -209,7 +224,7 @@ fn system_clauses(facts: &NodeFacts) -> Vec<Clause> {
         }
         if !facts.addresses.is_empty() {
             // What this node sends or receives itself is never forwarded: only one half would be seen.
-            let own = own_addresses(facts);
+            let own = facts.own_ranges();
             clauses.push(Clause { servers: own.clone(), ..everything(Class::Forward, proto) });
             clauses.push(Clause { clients: own, ..everything(Class::Forward, proto) });
         }
@@ -217,31 +232,28 @@ fn system_clauses(facts: &NodeFacts) -> Vec<Clause> {
     clauses
 }
 
-/// What stays tracked because the cluster needs it, in whichever role and from whichever end it is seen. Where a server
-/// spares flows that name interfaces, those have it first.
-fn keep_for_cluster(clauses: &mut Vec<Clause>, all: &[Kept], facts: &NodeFacts, wanted: &[Wanted<'_>]) {
-    let keep = |kept: &Kept, class| Clause {
-        servers: kept.addresses.map_or_else(|| own_addresses(facts), |range| vec![range]),
+/// A server that stays tracked, whichever end is this node; what [`spared_clause`] has left out.
+fn kept_clauses(kept: &Kept, facts: &NodeFacts) -> Vec<Clause> {
+    let of_class = |class| {
+        let clause = kept_clause(kept, class, facts);
+        let mirrored = clause.mirrored();
+        let is_whole = class != Class::Own || !kept.spares_interfaces;
+        [Some(mirrored), is_whole.then_some(clause)]
+    };
+    Class::ALL.into_iter().flat_map(of_class).flatten().collect()
+}
+
+/// This node's own server that stays tracked but for the flows that name interfaces.
+fn spared_clause(kept: &Kept, facts: &NodeFacts) -> Option<Clause> {
+    kept.spares_interfaces.then(|| kept_clause(kept, Class::Own, facts))
+}
+
+fn kept_clause(kept: &Kept, class: Class, facts: &NodeFacts) -> Clause {
+    Clause {
+        servers: kept.addresses.map_or_else(|| facts.own_ranges(), |range| vec![range]),
         server_ports: vec![kept.ports],
         clients: kept.clients.map_or_else(everywhere, |range| vec![range]),
         ..everything(class, kept.protocol)
-    };
-    for kept in all {
-        for class in Class::ALL {
-            clauses.push(keep(kept, class).mirrored());
-            // What is spared as this node's own server comes behind all that is not.
-            if class != Class::Own || !kept.spares_interfaces {
-                clauses.push(keep(kept, class));
-            }
-        }
-    }
-    for kept in all.iter().filter(|kept| kept.spares_interfaces) {
-        let hole = keep(kept, Class::Own);
-        let spared =
-            wanted.iter().flat_map(|wanted| &wanted.clauses).filter(|clause| !clause.interfaces.is_empty());
-        let shared: Vec<Clause> = spared.filter_map(|clause| clause.shared_servers(&hole)).collect();
-        clauses.extend(shared);
-        clauses.push(hole);
     }
 }
 
@@ -287,7 +299,7 @@ fn flow_clauses(flow: &ValidatedFlow, facts: &NodeFacts, outcome: Outcome) -> Ve
             clauses.push(clause(Class::Own, own, peers(), vec![PortRange::ALL]));
         }
         if flow.role == Role::Client {
-            clauses.push(clause(Class::Peer, peers(), own_addresses(facts), local()));
+            clauses.push(clause(Class::Peer, peers(), facts.own_ranges(), local()));
         }
         if flow.role == Role::Peer {
             // Peers ask from an ephemeral port (VXLAN, Ceph) or from the fixed one itself (NTP).

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::clause::Clause;
 use crate::facts::NodeFacts;
-use crate::guard::{Firewall, Found, Halted, Travel, encounters, firewall, surroundings, travels, without};
+use crate::guard::{Firewall, Found, Halted, encounters, firewall, surroundings, travels, without};
 use crate::hazard::{Cause, Effect, Finding};
 use crate::host::Adapter;
 use crate::host::journey::Journey;
+use crate::host::region::Ranges;
 use crate::policy::{Mode, ValidatedFlow, ValidatedPolicy};
 
 /// A flow that asks for a bypass.
@@ -26,13 +27,21 @@ pub(super) struct Guarded<'a> {
     pub without: BTreeSet<(&'a str, &'a str)>,
 }
 
-/// Judges the wanted flows by what the node's own rules do with them; `kept` stays tracked anyway.
-pub(super) fn guard<'a>(wanted: &[Wanted<'a>], facts: &NodeFacts, kept: &[Clause]) -> Guarded<'a> {
+/// Judges the wanted flows by what the node's own rules do with them. `kept` stays tracked anyway, and what is `spared` does
+/// for flows that name no interfaces.
+pub(super) fn guard<'a>(
+    wanted: &[Wanted<'a>],
+    facts: &NodeFacts,
+    kept: &[Clause],
+    spared: &[Clause],
+) -> Guarded<'a> {
     let mut guarded = Guarded::default();
     let mut blocked: BTreeSet<&str> = BTreeSet::new();
-    let travel = Travel::new(facts);
+    let own = Ranges::from(facts.own_ranges());
     for Wanted { policy, flow, .. } in wanted {
-        let (found, adapters) = judge(policy, flow, facts, &travel, kept);
+        let spared = if flow.interfaces.is_empty() { spared } else { &[] };
+        let tracked = || kept.iter().chain(spared);
+        let (found, adapters) = judge(policy, flow, facts, &own, tracked);
         // An audited policy only counts: what speaks against it is told, and stops nothing.
         let acts = policy.mode == Mode::Enforce;
         for found in found {
@@ -57,19 +66,19 @@ pub(super) fn guard<'a>(wanted: &[Wanted<'a>], facts: &NodeFacts, kept: &[Clause
     guarded
 }
 
-fn judge(
+fn judge<'c, K: Iterator<Item = &'c Clause>>(
     policy: &ValidatedPolicy,
     flow: &ValidatedFlow,
     facts: &NodeFacts,
-    travel: &Travel,
-    kept: &[Clause],
+    own: &Ranges,
+    tracked: impl Fn() -> K,
 ) -> (BTreeSet<Found>, BTreeSet<Adapter>) {
     let mut found: BTreeSet<Found> = surroundings(policy, flow, facts).into_iter().collect();
     let mut halted = Vec::new();
     let rules = &facts.host.rules;
     if !rules.tables.is_empty() {
-        for journey in travels(flow, facts, travel) {
-            for region in without(&journey, kept) {
+        for journey in travels(flow, facts, own) {
+            for region in without(&journey, tracked()) {
                 let part = Journey { region, ..journey.clone() };
                 let report = part.make(rules);
                 found.extend(encounters(&report, facts));
