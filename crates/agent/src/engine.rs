@@ -99,8 +99,14 @@ pub struct Settings {
     pub owns_table: bool,
 }
 
-fn comments(present: &BTreeSet<Present>) -> BTreeSet<String> {
-    present.iter().map(|rule| rule.comment.clone()).collect()
+/// Takes back what no policy needs any more, once nothing is bypassed for it.
+fn remove_adapters(mut present: BTreeSet<Present>, wanted: &BTreeSet<Adapter>) -> Result<(), EngineError> {
+    let wanted: BTreeSet<String> = wanted.iter().map(Adapter::comment).collect();
+    present.retain(|rule| !wanted.contains(&rule.comment));
+    if !present.is_empty() {
+        adapters::apply(&[], &present)?;
+    }
+    Ok(())
 }
 
 /// Drives nf_tables.
@@ -192,17 +198,20 @@ impl Engine {
             None => Earlier::of(self.nft.observe()?.as_ref()),
         };
         let mut facts = facts.clone();
-        let mut rendered = self.complete(intent, &mut facts)?;
+        let (mut rendered, present) = self.complete(intent, &mut facts)?;
         let mut changed = false;
         // First those that are there, then those that came until the rules were in place.
-        for _ in 0..2 {
-            if self.lasting.begin(&intent.rule_set, &rendered.table, &earlier)? {
+        for is_again in [false, true] {
+            let lasts = self.lasting.begin(&intent.rule_set, &rendered.table, &earlier)?;
+            if lasts {
                 facts.lasting = self.lasting.tuples();
                 rendered = render(&intent.rule_set, &facts, self.settings.lease)?;
             }
-            changed |= self.apply(&rendered.table, &facts, before)?;
+            if lasts || !is_again {
+                changed |= self.apply(&rendered.table, &facts, before)?;
+            }
         }
-        self.remove_adapters(&rendered.adapters)?;
+        remove_adapters(present, &rendered.adapters)?;
         let observed = self.read_back(&rendered.table)?;
         Ok(Programmed {
             rule_set: intent.rule_set.clone(),
@@ -217,34 +226,27 @@ impl Engine {
     }
 
     /// Renders, and adds what the host's own firewall needs for it first: alone that accepts nothing. Where it cannot be
-    /// added the policies that need it are blocked, and no other.
-    fn complete(&mut self, intent: &Intent, facts: &mut NodeFacts) -> Result<Rendered, EngineError> {
+    /// added the policies that need it are blocked, and no other. Returns what was there before as well.
+    fn complete(
+        &mut self,
+        intent: &Intent,
+        facts: &mut NodeFacts,
+    ) -> Result<(Rendered, BTreeSet<Present>), EngineError> {
         let rendered = render(&intent.rule_set, facts, self.settings.lease)?;
-        let present = comments(&adapters::present()?);
-        let missing: Vec<Adapter> = rendered
-            .adapters
-            .iter()
-            .filter(|adapter| !present.contains(&adapter.comment()))
-            .cloned()
-            .collect();
+        let present = adapters::present()?;
+        let is_there = |adapter: &Adapter| {
+            let comment = adapter.comment();
+            present.iter().any(|rule| rule.comment == comment)
+        };
+        let missing: Vec<Adapter> =
+            rendered.adapters.iter().filter(|adapter| !is_there(adapter)).cloned().collect();
         if missing.is_empty() {
-            return Ok(rendered);
+            return Ok((rendered, present));
         }
-        let Err(error) = adapters::apply(&missing, &BTreeSet::new()) else { return Ok(rendered) };
+        let Err(error) = adapters::apply(&missing, &BTreeSet::new()) else { return Ok((rendered, present)) };
         tracing::warn!("the host's firewall cannot be completed: {error}");
         facts.host = self.host.unadaptable(error.to_string());
-        Ok(render(&intent.rule_set, facts, self.settings.lease)?)
-    }
-
-    /// Takes back what no policy needs any more, once nothing is bypassed for it.
-    fn remove_adapters(&mut self, wanted: &BTreeSet<Adapter>) -> Result<(), EngineError> {
-        let wanted: BTreeSet<String> = wanted.iter().map(Adapter::comment).collect();
-        let mut present = adapters::present()?;
-        present.retain(|rule| !wanted.contains(&rule.comment));
-        if !present.is_empty() {
-            adapters::apply(&[], &present)?;
-        }
-        Ok(())
+        Ok((render(&intent.rule_set, facts, self.settings.lease)?, present))
     }
 
     fn apply(

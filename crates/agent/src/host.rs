@@ -58,8 +58,14 @@ impl HostWatch {
         let state = Some((generation, legacy));
         let changed = self.state != state;
         let rests = self.rest_until.is_some_and(|until| now < until) && !is_new;
+        let reads = changed && !rests;
+        let again = if self.known.translated.is_empty() { NAT_LOOK } else { NAT_LOOK_AGAIN };
+        let looks_for_nat = is_new || reads || due(self.nat_looked, again.max(self.nat_took * REST));
+        if !(reads || looks || looks_for_nat) {
+            return Ok(self.known.clone());
+        }
         let mut next = Host::clone(&self.known);
-        if changed && !rests {
+        if reads {
             next.rules = rules()?;
             self.state = state;
             self.rest_until = Some(Instant::now() + now.elapsed() * REST);
@@ -68,8 +74,7 @@ impl HostWatch {
             next.surroundings = surroundings::read();
             self.looked = Some(now);
         }
-        let again = if self.known.translated.is_empty() { NAT_LOOK } else { NAT_LOOK_AGAIN };
-        if is_new || changed && !rests || due(self.nat_looked, again.max(self.nat_took * REST)) {
+        if looks_for_nat {
             let began = Instant::now();
             (next.translated, next.more_translated) = facts::translated(&named(rule_set))?;
             // Tried again: the other program may be done by now.
@@ -82,9 +87,7 @@ impl HostWatch {
         }
         Ok(self.known.clone())
     }
-}
 
-impl HostWatch {
     /// Notes that nothing can be added to other programs' firewalls, until they are looked at again.
     pub fn unadaptable(&mut self, why: String) -> Arc<Host> {
         self.known = Arc::new(Host { unadaptable: Some(why), ..Host::clone(&self.known) });
