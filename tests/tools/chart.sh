@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes what is made from the chart and its values: the table of its README, its copy of the CRDs, the plain manifests of
-# deploy/, and the renders of charts/notrack/ci. With --check it writes nothing, and fails where one of them has drifted.
+# Writes what is made from the chart and its values: the table of its README, the plain manifests of deploy/, and the renders
+# of charts/notrack/ci. With --check it writes nothing, and fails where one of them has drifted.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 chart=charts/notrack
@@ -26,13 +26,7 @@ plain() {
         -e '1{/^---$/d}'
 }
 
-mkdir -p "$fresh/$chart/files/crds" "$fresh/deploy" "$fresh/$renders"
-cp crds/notrack.dev_*.yaml "$fresh/$chart/files/crds"
-if [ "${1-}" != --check ]; then
-    # The renders below are made of them.
-    rm -f "$chart"/files/crds/*
-    cp crds/notrack.dev_*.yaml "$chart/files/crds"
-fi
+mkdir -p "$fresh/$chart" "$fresh/deploy" "$fresh/$renders"
 tests/tools/chart-readme.py "$chart" >"$fresh/$chart/README.md"
 for part in access admission agent controller priority; do
     plain "$part.yaml" >"$fresh/deploy/$part.yaml"
@@ -48,17 +42,12 @@ done
     done
 } >"$fresh/deploy/notrack.yaml"
 for values in "$chart"/ci/*.yaml; do
-    # The definitions are compared with crds/ above; here they would be most of the file.
-    render --values "$values" | awk '
-        BEGIN { RS = "---\n"; ORS = "" }
-        !/\nkind: CustomResourceDefinition\n/ && /[^\n]/ { print "---\n" $0 }' >"$fresh/$renders/${values##*/}"
+    render --values "$values" >"$fresh/$renders/${values##*/}"
 done
 
 if [ "${1-}" = --check ]; then
     status=0
-    for folder in "$chart/files/crds" "$renders"; do
-        diff -ru "$folder" "$fresh/$folder" || status=1
-    done
+    diff -ru "$renders" "$fresh/$renders" || status=1
     for file in "$chart/README.md" deploy/{access,admission,agent,controller,notrack,priority}.yaml; do
         diff -u "$file" "$fresh/$file" || status=1
     done

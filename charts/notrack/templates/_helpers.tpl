@@ -43,6 +43,9 @@ capabilities: {drop: [ALL], add: [NET_ADMIN]}
 {{- if and .Values.podMonitor.enabled (hasPrefix "127." .Values.agent.listenAddress) }}
 {{- fail "podMonitor.enabled needs agents that Prometheus can reach: set agent.listenAddress to 0.0.0.0 or [::]" }}
 {{- end }}
+{{- if and .Values.crds.enabled (not .Values.crds.keep) (not .Values.uninstall.withdraw) }}
+{{- fail "crds.keep=false needs uninstall.withdraw: its job is what deletes the CRDs" }}
+{{- end }}
 {{- if and .Values.serviceMonitor.enabled (not .Values.controller.service.enabled) }}
 {{- fail "serviceMonitor.enabled needs controller.service.enabled" }}
 {{- end }}

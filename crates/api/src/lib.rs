@@ -27,6 +27,8 @@ pub use policy::{
 };
 pub use ruleset::{RuleSet, RuleSetSpec};
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
@@ -35,7 +37,16 @@ pub const GROUP: &str = "notrack.dev";
 /// The only version so far.
 pub const VERSION: &str = "v1alpha1";
 
+/// The label of a definition that says of which version of this project it is.
+pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
+
 /// The definitions of all kinds, in the order in which they are installed.
 pub fn crds() -> [CustomResourceDefinition; 3] {
-    [NoTrackPolicy::crd(), NodePlan::crd(), RuleSet::crd()]
+    [NoTrackPolicy::crd(), NodePlan::crd(), RuleSet::crd()].map(|mut crd| {
+        crd.metadata.labels = Some(BTreeMap::from([
+            ("app.kubernetes.io/name".to_owned(), "notrack".to_owned()),
+            (VERSION_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ]));
+        crd
+    })
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 use notrack_core::net::PortRange;
 use notrack_runtime::logging::LogArgs;
@@ -43,6 +43,33 @@ pub struct Args {
 
     #[command(flatten)]
     pub log: LogArgs,
+
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Jobs around an installation.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Install the CustomResourceDefinitions of this version, or bring those up that are older. Newer ones stay.
+    InstallCrds {
+        /// Give up after so many seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        within_seconds: u64,
+    },
+    /// Before an uninstall: have every node remove its rules, and name those that did not confirm it. Ends well either way.
+    Withdraw {
+        /// The controllers' Deployment: the order ends with it.
+        #[arg(long, value_name = "NAME", default_value = "notrack-controller")]
+        deployment: String,
+        /// Wait no longer than this.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        within_seconds: u64,
+        /// Delete the CustomResourceDefinitions afterwards, and with them all policies.
+        #[arg(long)]
+        delete_crds: bool,
+    },
 }
 
 impl Args {

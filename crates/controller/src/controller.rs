@@ -45,6 +45,8 @@ pub struct Controller {
     world: World,
     /// What follows from it.
     compiled: Option<ClusterPlan>,
+    /// Until when that is nothing, because all was withdrawn.
+    withdrawn_until: Option<Timestamp>,
     too_large: TooLarge,
     must_compile: bool,
     reconcile: Debounce,
@@ -104,6 +106,7 @@ impl Controller {
         Controller {
             world,
             compiled: None,
+            withdrawn_until: None,
             too_large: TooLarge::new(),
             must_compile: true,
             reconcile: Debounce::new(QUIET, LONGEST_BURST),
@@ -224,12 +227,14 @@ impl Controller {
         }
     }
 
-    /// How long until a policy ends that is still in the plans.
+    /// How long until a policy ends that is still in the plans, or the withdrawal of all of them does.
     fn expiry(&self) -> Option<Duration> {
         let compiled = self.compiled.as_ref()?;
         let running = compiled.rule_sets.values().flat_map(|rule_set| rule_set.policies());
-        let end = running.filter_map(|policy| policy.expires).min()?;
-        let left = Timestamp::from_second(end).ok()?.duration_since(Timestamp::now());
+        let ends = running.filter_map(|policy| Timestamp::from_second(policy.expires?).ok());
+        // While all is withdrawn no policy is in the plans.
+        let end = ends.min().or(self.withdrawn_until)?;
+        let left = end.duration_since(Timestamp::now());
         Some(Duration::try_from(left).unwrap_or_default())
     }
 
@@ -246,7 +251,9 @@ impl Controller {
             return false;
         }
         let started = std::time::Instant::now();
-        let compiled = plan::plan(self.world.cluster(), Timestamp::now().as_second());
+        let time = Timestamp::now();
+        self.withdrawn_until = self.world.withdrawn_until().filter(|end| time < *end);
+        let compiled = plan::plan(self.world.cluster(time), time.as_second());
         let cost = started.elapsed();
         self.metrics.compiled(cost.as_secs_f64(), compiled.rule_sets.len());
         tracing::debug!(

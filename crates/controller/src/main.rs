@@ -5,6 +5,7 @@
 //! world ── everything known, and what became stale   controller ── the steps, and when
 //! publish ── RuleSets and NodePlans that differ      collect ── RuleSets that nobody names
 //! status ── what a policy's status is, and when      crds, kinds ── whether our kinds are there, new enough
+//! withdrawal ── whether nothing is to run any more    jobs ── what is done around an installation
 //! leader ── who may write                            effects ── the writes, and how each ended (write)
 //! ```
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod controller;
 mod crds;
 mod debounce;
 mod effects;
+mod jobs;
 mod kinds;
 mod leader;
 mod metrics;
@@ -24,6 +26,7 @@ mod run;
 mod shown;
 mod status;
 mod watch;
+mod withdrawal;
 mod world;
 mod write;
 

@@ -15,6 +15,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use crate::args::Args;
 use crate::controller::{Controller, Parts};
 use crate::effects::Effects;
+use crate::jobs;
 use crate::leader::{self, Election};
 use crate::metrics::Metrics;
 use crate::shown::Shown;
@@ -24,7 +25,12 @@ use crate::world::{Change, Kind, Update, World};
 /// Runs until a signal asks to stop.
 pub fn run(args: Args) -> anyhow::Result<()> {
     args.log.start()?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(live(args))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        match &args.command {
+            Some(command) => jobs::run(command, &args.namespace).await,
+            None => live(args).await,
+        }
+    })
 }
 
 async fn live(args: Args) -> anyhow::Result<()> {
@@ -54,7 +60,13 @@ async fn live(args: Args) -> anyhow::Result<()> {
         // There will be no listing: what the command line says is all there is.
         drop(updates.send(Update::ServiceCidrs(Change::Reset(Default::default()))).await);
     }
-    let watches = Watches { client: client.clone(), updates, again: again_asked, metrics: metrics.clone() };
+    let watches = Watches {
+        client: client.clone(),
+        namespace: args.namespace.clone(),
+        updates,
+        again: again_asked,
+        metrics: metrics.clone(),
+    };
     watches.start(discovered);
     let election = Election {
         namespace: args.namespace.clone(),

@@ -52,7 +52,10 @@ pub fn wanted(
         previous,
     };
     let mut status = aggregate_status(&view, nodes, now);
-    if let Some(message) = does_not_fit(compiled, too_large, name) {
+    if world.is_withdrawn(now) {
+        let message = "the operator is being uninstalled: no node bypasses anything any more";
+        refuse(&mut status, "Withdrawn", message, previous, now);
+    } else if let Some(message) = does_not_fit(compiled, too_large, name) {
         refuse(&mut status, "TooLarge", message, previous, now);
     }
     status

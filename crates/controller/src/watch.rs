@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::metrics::Metrics;
 use crate::objects::{self, EndpointSlice, Node, Plan, Policy, RuleSet, Service};
+use crate::withdrawal;
 use crate::world::{Change, Kind, Update};
 
 /// Where updates go, and what asks for a new listing.
@@ -25,6 +27,8 @@ use crate::world::{Change, Kind, Update};
 pub struct Watches {
     /// For every kind.
     pub client: Client,
+    /// The namespace of the controllers.
+    pub namespace: String,
     /// Where updates go.
     pub updates: mpsc::Sender<Update>,
     /// Raised to have our own kinds listed anew.
@@ -74,6 +78,13 @@ impl Watches {
             let read = |object| guarded(object, objects::service_ranges);
             self.spawn(Reading { kind: Kind::ServiceCidrs, read, wrap: Update::ServiceCidrs });
         }
+        let api = Api::<Lease>::namespaced(self.client.clone(), &self.namespace);
+        let reading = Reading {
+            kind: Kind::Withdrawal,
+            read: |lease| Ok(withdrawal::end(&lease)),
+            wrap: Update::Withdrawal,
+        };
+        tokio::spawn(self.clone().run(api, reading));
     }
 
     fn spawn<K, T>(&self, reading: Reading<K, T>)
@@ -81,21 +92,21 @@ impl Watches {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
         T: Send + 'static,
     {
-        tokio::spawn(self.clone().run(reading));
+        tokio::spawn(self.clone().run(Api::<K>::all(self.client.clone()), reading));
     }
 
     /// Watches a kind for ever; each round begins with a listing.
-    async fn run<K, T>(mut self, reading: Reading<K, T>)
+    async fn run<K, T>(mut self, api: Api<K>, reading: Reading<K, T>)
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
         T: Send + 'static,
     {
         let kind = reading.kind;
-        let mut config = Config::default();
-        if kind == Kind::Nodes {
-            config = config.labels(LINUX);
-        }
-        let api = Api::<K>::all(self.client.clone());
+        let config = match kind {
+            Kind::Nodes => Config::default().labels(LINUX),
+            Kind::Withdrawal => Config::default().fields(&format!("metadata.name={}", withdrawal::LEASE)),
+            _ => Config::default(),
+        };
         let mut told = None;
         loop {
             let mut stream = pin!(watcher(api.clone(), config.clone()).default_backoff());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use notrack_core::index::Index;
 use notrack_core::net::{AddressRange, PortRange};
 use notrack_core::plan::{self, Cluster};
@@ -38,6 +39,8 @@ pub enum Update {
     Endpoints(Change<Endpoints>),
     /// Of ServiceCIDRs.
     ServiceCidrs(Change<Vec<AddressRange>>),
+    /// Of the order to withdraw all rules: until when it holds.
+    Withdrawal(Change<Timestamp>),
 }
 
 /// A kind that is watched.
@@ -57,11 +60,13 @@ pub enum Kind {
     Endpoints,
     /// ServiceCIDR.
     ServiceCidrs,
+    /// The Lease that orders to withdraw all rules.
+    Withdrawal,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Policies,
         Kind::Nodes,
         Kind::Plans,
@@ -69,6 +74,7 @@ impl Kind {
         Kind::Services,
         Kind::Endpoints,
         Kind::ServiceCidrs,
+        Kind::Withdrawal,
     ];
 
     /// The kinds of our own.
@@ -84,6 +90,7 @@ impl Kind {
             Kind::Services => "Service",
             Kind::Endpoints => "EndpointSlice",
             Kind::ServiceCidrs => "ServiceCIDR",
+            Kind::Withdrawal => "Lease",
         }
     }
 }
@@ -119,6 +126,9 @@ pub struct World {
     service_cidrs: BTreeMap<String, Vec<AddressRange>>,
     fixed_cidrs: Vec<AddressRange>,
     ranges: ServiceRanges,
+    withdrawals: BTreeMap<String, Timestamp>,
+    /// What is compiled where nothing is to run.
+    no_policies: Index,
     complete: BTreeSet<Kind>,
     stale: Stale,
 }
@@ -131,14 +141,24 @@ impl World {
     }
 
     /// For compiling.
-    pub fn cluster(&self) -> Cluster<'_> {
+    pub fn cluster(&self, now: Timestamp) -> Cluster<'_> {
         Cluster {
-            policies: &self.index,
+            policies: if self.is_withdrawn(now) { &self.no_policies } else { &self.index },
             nodes: &self.described,
             services: &self.services,
             endpoints: &self.endpoints,
             ranges: &self.ranges,
         }
+    }
+
+    /// When the order ends to run no rules anywhere, where there is one.
+    pub fn withdrawn_until(&self) -> Option<Timestamp> {
+        self.withdrawals.values().max().copied()
+    }
+
+    /// Whether no rules are to run anywhere.
+    pub fn is_withdrawn(&self, now: Timestamp) -> bool {
+        self.withdrawn_until().is_some_and(|end| now < end)
     }
 
     /// The kinds that were not listed yet.
@@ -185,6 +205,10 @@ impl World {
                     self.ranges.addresses = self.fixed_cidrs.iter().chain(known).copied().collect();
                     self.stale.compiled = true;
                 }
+            }
+            Update::Withdrawal(change) => {
+                self.completes(&change, Kind::Withdrawal);
+                self.stale.compiled |= !merge(&mut self.withdrawals, change).is_empty();
             }
         }
     }

@@ -23,6 +23,13 @@ pub fn helm() -> Result<Command> {
 impl Cluster {
     /// Runs helm with the words of `arguments` on this cluster, as its administrator.
     pub fn helm(&self, arguments: &str) -> Result<String> {
-        run_ok(helm()?.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments.split_whitespace()))
+        run_ok(&mut self.helm_command(arguments)?)
+    }
+
+    /// The same, to be run.
+    pub fn helm_command(&self, arguments: &str) -> Result<Command> {
+        let mut command = helm()?;
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments.split_whitespace());
+        Ok(command)
     }
 }

@@ -36,8 +36,11 @@ fn the_chart_is_installed_upgraded_rolled_back_and_removed() {
     an_upgrade_replaces_the_programs_and_keeps_the_rules(&cluster, &enforced);
     a_rollback_does_too(&cluster, &enforced);
     a_second_release_is_refused(&cluster);
-    uninstalling_leaves_what_it_says(&cluster, &enforced);
+    definitions_go_up_and_never_down(&cluster);
+    an_uninstall_without_hooks_leaves_the_rules(&cluster, &enforced);
     what_was_left_is_taken_over(&cluster, &enforced);
+    an_uninstall_withdraws_the_rules_of_those_that_answer(&cluster);
+    what_was_withdrawn_comes_back(&cluster);
     without_keep_nothing_stays(&cluster);
 }
 
@@ -161,7 +164,7 @@ fn a_second_release_is_refused(cluster: &Cluster) {
     assert!(secrets["items"].as_array().is_none_or(Vec::is_empty), "{secrets:#}");
 }
 
-const EVERYTHING: &str = "deployments,daemonsets,pods,services,serviceaccounts,configmaps,leases,poddisruptionbudgets,\
+const EVERYTHING: &str = "deployments,daemonsets,jobs,pods,services,serviceaccounts,configmaps,leases,poddisruptionbudgets,\
      roles,rolebindings,networkpolicies,clusterroles,clusterrolebindings,flowschemas,prioritylevelconfigurations,\
      validatingadmissionpolicies,validatingadmissionpolicybindings";
 
@@ -174,17 +177,11 @@ fn left(cluster: &Cluster, kinds: &str) -> Vec<String> {
     names.filter(|name| name.contains("notrack") && name != "Lease/notrack-controller").collect()
 }
 
-fn uninstalling_leaves_what_it_says(cluster: &Cluster, enforced: &BTreeMap<String, String>) {
-    let began = Instant::now();
-    let said = cluster.helm("uninstall notrack --namespace notrack-system --wait --timeout 2m").unwrap();
-    println!("helm uninstall --wait took {:?}", began.elapsed());
-    wait_until("only the definitions are left", PATIENCE, || left(cluster, EVERYTHING).is_empty())
-        .unwrap_or_else(|_| panic!("{:?}", left(cluster, EVERYTHING)));
-    for kind in ["notrackpolicies", "nodeplans", "rulesets"] {
-        assert!(said.contains(&format!("{kind}.notrack.dev")), "it says that {kind} are kept: {said}");
-        assert!(!cluster.get(&format!("crd/{kind}.notrack.dev")).unwrap().is_null());
-    }
-    assert!(!cluster.get("notrackpolicy/edge").unwrap().is_null());
+/// Without the job that withdraws: programs are gone, and nobody has touched a rule.
+fn an_uninstall_without_hooks_leaves_the_rules(cluster: &Cluster, enforced: &BTreeMap<String, String>) {
+    let uninstall = "uninstall notrack --namespace notrack-system --wait --timeout 2m --no-hooks";
+    cluster.helm(uninstall).unwrap();
+    only_definitions_are_left(cluster);
     assert_eq!(
         rules(cluster),
         *enforced,
@@ -192,9 +189,18 @@ fn uninstalling_leaves_what_it_says(cluster: &Cluster, enforced: &BTreeMap<Strin
     );
 }
 
+fn only_definitions_are_left(cluster: &Cluster) {
+    wait_until("only the definitions are left", PATIENCE, || left(cluster, EVERYTHING).is_empty())
+        .unwrap_or_else(|_| panic!("{:?}", left(cluster, EVERYTHING)));
+    for kind in ["notrackpolicies", "nodeplans", "rulesets"] {
+        assert!(!cluster.get(&format!("crd/{kind}.notrack.dev")).unwrap().is_null());
+    }
+    assert!(!cluster.get("notrackpolicy/edge").unwrap().is_null());
+}
+
 /// Definitions, policies and rules of the release that was: the next one goes on with them.
 fn what_was_left_is_taken_over(cluster: &Cluster, enforced: &BTreeMap<String, String>) {
-    cluster.helm(&format!("{INSTALL} --set crds.keep=false")).unwrap();
+    cluster.helm(INSTALL).unwrap();
     cluster.wait_until_installed().unwrap();
     let has_followed =
         |policy: &Value| is_ready(policy) && condition(policy, "Ready") == Some(("True", "AllNodes"));
@@ -202,15 +208,71 @@ fn what_was_left_is_taken_over(cluster: &Cluster, enforced: &BTreeMap<String, St
     assert_eq!(rules(cluster), *enforced, "the new agents changed rules");
 }
 
+/// A node is away: it is named, and nobody waits for it. The others are clean before anything is deleted.
+fn an_uninstall_withdraws_the_rules_of_those_that_answer(cluster: &Cluster) {
+    cluster.control("stop", "node3").unwrap();
+    let is_away = |node: &Value| condition(node, "Ready").is_some_and(|(status, _)| status != "True");
+    cluster.wait_for("node/node3", "it is not ready", is_away).unwrap();
+    let began = Instant::now();
+    let uninstall = "uninstall notrack --namespace notrack-system --wait --timeout 3m";
+    let output = cluster.helm_command(uninstall).unwrap().output().unwrap();
+    let took = began.elapsed();
+    // What jobs say goes to standard error.
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    println!("helm uninstall --wait with a dead node took {took:?}:\n{said}");
+    assert!(said.contains("2 of 3 nodes run no rules"), "{said}");
+    assert!(said.contains("not waited for: node3"), "{said}");
+    for name in ["node1", "node2"] {
+        assert!(!cluster.node(name).unwrap().has_rules().unwrap(), "{name} has rules still");
+    }
+    // What the dead node's pods were is collected when it is back.
+    cluster.control("start", "node3").unwrap();
+    only_definitions_are_left(cluster);
+    let policy = cluster.get("notrackpolicy/edge").unwrap();
+    assert_eq!(condition(&policy, "Ready"), Some(("False", "Withdrawn")), "{policy:#}");
+}
+
+/// The order to withdraw went with the Deployment: an installation after it, even at once, runs the policies.
+fn what_was_withdrawn_comes_back(cluster: &Cluster) {
+    cluster.helm(&format!("{INSTALL} --set crds.keep=false")).unwrap();
+    cluster.wait_until_installed().unwrap();
+    cluster.wait_for("notrackpolicy/edge", "it is ready again", is_ready).unwrap();
+    assert!(cluster.rules().unwrap().values().all(|has| *has));
+}
+
+/// Also where policies are left, and with the programs of the release gone already.
 fn without_keep_nothing_stays(cluster: &Cluster) {
-    // As the notes say: the policies first.
-    cluster.kubectl("delete notrackpolicies --all").unwrap();
-    wait_until("no kernel holds rules of ours", PATIENCE, || {
-        cluster.rules().unwrap().values().all(|has| !has)
-    })
-    .unwrap();
     cluster.helm("uninstall notrack --namespace notrack-system --wait --timeout 2m").unwrap();
     let nothing = || left(cluster, &format!("{EVERYTHING},crds")).is_empty();
     wait_until("nothing of ours is left", PATIENCE, nothing)
         .unwrap_or_else(|_| panic!("{:?}", left(cluster, &format!("{EVERYTHING},crds"))));
+    assert!(cluster.rules().unwrap().values().all(|has| !has), "rules are left");
+}
+
+/// The version label of a definition, and whether it knows `spec.existingEntries`.
+fn definition(cluster: &Cluster) -> (String, bool) {
+    let crd = cluster.get("crd/notrackpolicies.notrack.dev").unwrap();
+    let fields = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    let version = crd["metadata"]["labels"]["app.kubernetes.io/version"].as_str().unwrap_or_default();
+    (version.to_owned(), fields["existingEntries"].is_object())
+}
+
+/// An older definition is brought up by an upgrade; a newer one is left alone by an upgrade and by a rollback.
+fn definitions_go_up_and_never_down(cluster: &Cluster) {
+    let ours = definition(cluster);
+    let label = "label --overwrite crd notrackpolicies.notrack.dev app.kubernetes.io/version=";
+    let remove = r#"[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/existingEntries"}]"#;
+    let patch = ["patch", "crd", "notrackpolicies.notrack.dev", "--type=json", "--patch", remove];
+    for (version, wanted) in [("0.0.9", ours.clone()), ("99.0.0", ("99.0.0".to_owned(), false))] {
+        run_ok(cluster.kubectl_command().args(patch)).unwrap();
+        cluster.kubectl(&format!("{label}{version}")).unwrap();
+        cluster.helm(&format!("{UPGRADE} log.filter=info")).unwrap();
+        assert_eq!(definition(cluster), wanted, "after an upgrade");
+    }
+    cluster.helm("rollback notrack 1 --namespace notrack-system --wait --timeout 3m").unwrap();
+    assert_eq!(definition(cluster), ("99.0.0".to_owned(), false), "after a rollback");
+    cluster.kubectl(&format!("{label}{}", ours.0)).unwrap();
+    cluster.helm(&format!("{UPGRADE} log.filter=info")).unwrap();
+    assert_eq!(definition(cluster), ours);
 }

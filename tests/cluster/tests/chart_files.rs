@@ -60,6 +60,8 @@ fn values_that_are_wrong_are_refused() {
         ("crds.keep=yes", "/crds/keep"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("podMonitor.enabled=true", "set agent.listenAddress"),
+        ("crds.keep=false,uninstall.withdraw=false", "needs uninstall.withdraw"),
+        ("uninstall.withinSeconds=0", "/uninstall/withinSeconds"),
         ("serviceMonitor.enabled=true,controller.service.enabled=false", "needs controller.service.enabled"),
     ] {
         let error = render(&["--set", value]).expect_err(value);
@@ -97,14 +99,16 @@ fn every_object_of_the_schema_refuses_what_it_does_not_know() {
     assert!(open.is_empty(), "{open:?}");
 }
 
+/// A rollback would bring back older ones, and with them the API server would drop fields of every object.
 #[test]
-fn definitions_stay_only_where_that_is_asked_for() {
-    let kept = |text: String| text.matches("helm.sh/resource-policy: keep").count();
-    let definitions = |text: &str| text.matches("\nkind: CustomResourceDefinition\n").count();
-    assert_eq!(kept(render(&[]).unwrap()), 3);
-    let removed = render(&["--set", "crds.keep=false"]).unwrap();
-    assert_eq!((definitions(&removed), kept(removed)), (3, 0));
-    assert_eq!(definitions(&render(&["--set", "crds.enabled=false"]).unwrap()), 0);
+fn definitions_are_no_part_of_a_release_and_go_only_where_that_is_asked_for() {
+    let has = |values: &str, what: &str| render(&["--set", values]).unwrap().contains(what);
+    for values in ["crds.keep=true", "crds.keep=false", "crds.enabled=false"] {
+        assert!(!has(values, "kind: CustomResourceDefinition"), "{values}");
+        assert_eq!(has(values, "install-crds"), values != "crds.enabled=false");
+        assert_eq!(has(values, "--delete-crds"), values == "crds.keep=false");
+        assert_eq!(has(values, "verbs: [delete]"), values == "crds.keep=false");
+    }
 }
 
 /// The names of our metrics in a text.

@@ -66,11 +66,27 @@ fn nothing_is_known_before_every_kind_was_listed() {
     world.learn(Update::RuleSets(Change::Reset(BTreeMap::new())));
     world.learn(Update::Services(Change::Reset(BTreeMap::new())));
     world.learn(Update::Endpoints(Change::Reset(BTreeMap::new())));
-    assert_eq!(world.awaited(), [Kind::ServiceCidrs]);
     world.learn(Update::ServiceCidrs(Change::Reset(BTreeMap::new())));
+    assert_eq!(world.awaited(), [Kind::Withdrawal]);
+    world.learn(Update::Withdrawal(Change::Reset(BTreeMap::new())));
     assert_eq!(world.awaited(), []);
     world.await_again(&Kind::OWN);
     assert_eq!(world.awaited(), Kind::OWN);
+}
+
+#[test]
+fn a_withdrawal_hides_all_policies_until_it_ends() {
+    let mut world = World::default();
+    world.learn(Update::Policies(Change::Apply("a".into(), policy("a", "1", 80))));
+    world.take_stale();
+    let (end, second) = (Timestamp::from_second(1000).unwrap(), jiff::SignedDuration::from_secs(1));
+    let policies = |world: &World, now| world.cluster(now).policies.policies().count();
+    world.learn(Update::Withdrawal(Change::Apply("ns/notrack-withdrawal".into(), end)));
+    assert!(world.take_stale().compiled);
+    assert_eq!((policies(&world, end - second), policies(&world, end)), (0, 1));
+    world.learn(Update::Withdrawal(Change::Delete("ns/notrack-withdrawal".into())));
+    assert!(world.take_stale().compiled);
+    assert_eq!(policies(&world, end - second), 1);
 }
 
 #[test]
