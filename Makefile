@@ -20,11 +20,12 @@ check: ## compile everything, quickly
 fmt: ## bring the sources into form
 	cargo fmt --all
 
-lint: tools ## format, clippy with warnings as errors, the arrows between crates, dependencies
+lint: tools ## format, clippy with warnings as errors, the arrows between crates, dependencies, links of the documents
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	tests/tools/arrows.sh
 	tests/tools/deny.sh
+	tests/tools/links.py
 
 generate: ## write the CRDs from the Rust types, the table of hazards from the code, deploy/ from the chart
 	cargo run --locked --quiet --package notrack-api --bin notrack-crds
