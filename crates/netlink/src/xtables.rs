@@ -1,5 +1,5 @@
-//! The old iptables (`net/ipv4/netfilter/ip_tables.c`) as bytes: its tables, read with `getsockopt`, and the rules in
-//! them.
+//! The old iptables (`net/ipv4/netfilter/ip_tables.c`) as bytes: its tables, read with `getsockopt`, their rules
+//! and chains.
 //!
 //! Only tables that exist are read: asking for another one makes the kernel create it.
 
@@ -8,13 +8,19 @@ use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::{fs, io};
 
+use notrack_core::host::{Backend, TableFamily, TableId};
+
 use crate::conntrack::Family;
 
+mod chains;
 mod rules;
 #[cfg(test)]
 pub(crate) mod sample;
 
-pub(crate) use rules::{Entries, Entry, Extension, Layout};
+pub(crate) use chains::Table;
+pub(crate) use rules::{
+    ACCEPT, COUNTERS_LEN, DROP, Entries, Entry, Extension, HEAD_LEN, Layout, QUEUE, RETURN,
+};
 
 /// One of the two.
 pub(crate) struct Iptables {
@@ -24,9 +30,10 @@ pub(crate) struct Iptables {
     pub family: Family,
     /// Tables of this network namespace, one a line; not there where the kernel has no legacy iptables.
     /// `thread-self`, because `/proc/net` is the namespace of the process's first thread.
-    names: &'static str,
+    pub names: &'static str,
     bind: &'static str,
-    level: libc::c_int,
+    /// Of its socket options.
+    pub level: libc::c_int,
     /// How its rules lie in memory.
     pub layout: Layout,
 }
@@ -56,26 +63,37 @@ const GET_INFO: libc::c_int = 64;
 /// `IPT_SO_GET_ENTRIES` and `IP6T_SO_GET_ENTRIES`.
 const GET_ENTRIES: libc::c_int = 65;
 /// `XT_TABLE_MAXNAMELEN`.
-const NAME_LEN: usize = 32;
+pub(crate) const NAME_LEN: usize = 32;
 /// `NF_INET_NUMHOOKS`.
-const HOOKS: usize = 5;
+pub(crate) const HOOKS: usize = 5;
 /// `struct ipt_getinfo`: the name, the valid hooks, five entry and five underflow points, count, size.
 const INFO_LEN: usize = NAME_LEN + 4 + HOOKS * 4 + HOOKS * 4 + 4 + 4;
-/// `struct ipt_get_entries` without the entries, padded to their alignment.
-const ENTRIES_AT: usize = NAME_LEN + 8;
-/// Another program may replace the table between the two questions.
-const TRIES: usize = 5;
+/// `struct ipt_get_entries` and `xt_counters_info` before their arrays: the name, a number, padding.
+pub(crate) const ARRAY_AT: usize = NAME_LEN + 8;
+/// How often a table that another program replaced meanwhile is looked at again.
+pub(crate) const TRIES: u32 = 16;
 
 /// A table as the kernel keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rules {
+pub(crate) struct Image {
+    /// How its rules lie in memory.
+    pub layout: Layout,
     /// By `NF_INET_*` hook, where the table has it: the offsets of the first rule and of the policy.
     pub hooks: [Option<(u32, u32)>; HOOKS],
-    /// Every rule, to be read with [`Entries`].
+    /// Every rule, to be read with [`Entries`] or [`Image::table`].
     pub bytes: Vec<u8>,
 }
 
 impl Iptables {
+    /// What a table of this name is called elsewhere.
+    pub(crate) fn id(&self, name: &str) -> TableId {
+        let family = match self.family {
+            Family::V4 => TableFamily::Ip,
+            Family::V6 => TableFamily::Ip6,
+        };
+        TableId { backend: Backend::IptablesLegacy, family, name: name.to_owned() }
+    }
+
     /// The tables that exist in the calling thread's namespace.
     ///
     /// # Errors
@@ -87,23 +105,28 @@ impl Iptables {
         }
     }
 
+    /// Any socket of the family does; this one needs no capability of its own.
+    pub(crate) fn socket(&self) -> io::Result<UdpSocket> {
+        UdpSocket::bind(self.bind)
+    }
+
     /// Reads a table.
     ///
     /// # Errors
-    /// When the kernel refuses it (CAP_NET_ADMIN), or other programs replace the table again and again.
-    pub(crate) fn read(&self, table: &str) -> io::Result<Rules> {
-        // Any socket of the family does; this one needs no capability of its own.
-        let socket = UdpSocket::bind(self.bind)?;
+    /// When the kernel refuses it (CAP_NET_ADMIN); `Interrupted` where other programs replace the table again and
+    /// again, [`TRIES`] times.
+    pub(crate) fn read(&self, table: &str) -> io::Result<Image> {
+        let socket = self.socket()?;
         for _ in 0..TRIES {
             let info = self.info(&socket, table)?;
             let size = info.last_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
-            let mut entries = vec![0; ENTRIES_AT + size as usize];
-            name(&mut entries, table)?;
+            let mut entries = named(table, ARRAY_AT + size as usize)?;
             entries[NAME_LEN..NAME_LEN + 4].copy_from_slice(&size.to_ne_bytes());
             match get(&socket, self.level, GET_ENTRIES, &mut entries) {
                 // The size alone does not tell that the offsets belong to these rules.
                 Ok(()) if self.info(&socket, table)? == info => {
-                    return Ok(Rules { hooks: hooks(&info), bytes: entries.split_off(ENTRIES_AT) });
+                    let bytes = entries.split_off(ARRAY_AT);
+                    return Ok(Image { layout: self.layout, hooks: hooks(&info), bytes });
                 }
                 Ok(()) => {}
                 // The table has another size by now.
@@ -114,16 +137,15 @@ impl Iptables {
         Err(io::Error::new(ErrorKind::Interrupted, format!("table {table} changes all the time")))
     }
 
-    fn info(&self, socket: &UdpSocket, table: &str) -> io::Result<[u8; INFO_LEN]> {
-        let mut info = [0; INFO_LEN];
-        name(&mut info, table)?;
+    fn info(&self, socket: &UdpSocket, table: &str) -> io::Result<Vec<u8>> {
+        let mut info = named(table, INFO_LEN)?;
         get(socket, self.level, GET_INFO, &mut info)?;
         Ok(info)
     }
 }
 
 /// The hooks of a `struct ipt_getinfo`.
-fn hooks(info: &[u8; INFO_LEN]) -> [Option<(u32, u32)>; HOOKS] {
+fn hooks(info: &[u8]) -> [Option<(u32, u32)>; HOOKS] {
     let word = |index: usize| {
         let bytes = info.get(NAME_LEN + 4 * index..).and_then(<[u8]>::first_chunk);
         bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
@@ -131,13 +153,15 @@ fn hooks(info: &[u8; INFO_LEN]) -> [Option<(u32, u32)>; HOOKS] {
     std::array::from_fn(|hook| (word(0) & 1 << hook != 0).then(|| (word(1 + hook), word(1 + HOOKS + hook))))
 }
 
-fn name(question: &mut [u8], table: &str) -> io::Result<()> {
+/// A structure of `len` bytes that begins with a table's name; what follows is 0.
+pub(crate) fn named(table: &str, len: usize) -> io::Result<Vec<u8>> {
     // The last byte stays 0.
     if table.len() >= NAME_LEN {
         return Err(ErrorKind::InvalidInput.into());
     }
-    question[..table.len()].copy_from_slice(table.as_bytes());
-    Ok(())
+    let mut bytes = vec![0; len];
+    bytes[..table.len()].copy_from_slice(table.as_bytes());
+    Ok(bytes)
 }
 
 /// Asks the kernel; it fills the buffer, and demands that the buffer has exactly the answer's length.

@@ -3,49 +3,27 @@
 //! Only tables that exist are read: asking for another one makes the kernel create it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::{self, ErrorKind};
 
-use notrack_core::host::{Adapter, Backend, TableFamily, TableId};
+use notrack_core::host::{Adapter, TableId};
 
 use super::{AdapterError, Present, check, is_ours};
+use crate::xtables::{BOTH, Image, Iptables, Layout, TRIES, Table};
 
 mod blob;
 mod lock;
 mod sockopt;
 
-use blob::{Image, Layout};
+use blob::Changes;
 use lock::Lock;
-use sockopt::Control;
-
-/// One of the two.
-struct Iptables {
-    family: TableFamily,
-    /// Tables of this network namespace, one a line; not there where the kernel has no legacy iptables.
-    /// `thread-self`, because `/proc/net` is the namespace of the process's first thread.
-    names: &'static str,
-    layout: Layout,
-}
-
-const BOTH: [Iptables; 2] = [
-    Iptables { family: TableFamily::Ip, names: "/proc/thread-self/net/ip_tables_names", layout: Layout::V4 },
-    Iptables {
-        family: TableFamily::Ip6,
-        names: "/proc/thread-self/net/ip6_tables_names",
-        layout: Layout::V6,
-    },
-];
-
-/// How often a table that another program replaced meanwhile is looked at again.
-const TRIES: u32 = 16;
 
 pub(super) fn present(present: &mut BTreeSet<Present>) -> Result<(), AdapterError> {
     for iptables in &BOTH {
-        for name in iptables.tables()? {
-            let id = TableId { backend: Backend::IptablesLegacy, family: iptables.family, name };
-            let control = Control::open(id.family).map_err(failed("read", &id, &[]))?;
-            let image = read(&control, &id, iptables.layout)?;
-            present.extend(ours(&id, &image)?.into_iter().map(|(_, rule)| rule));
+        for name in tables(iptables)? {
+            let id = iptables.id(&name);
+            let image = read(iptables, &id)?;
+            let table = image.table().map_err(layout(&id))?;
+            present.extend(ours(&id, &table).into_iter().map(|(_, rule)| rule));
         }
     }
     Ok(())
@@ -59,10 +37,10 @@ pub(super) fn apply(table: &TableId, add: &[&Adapter], remove: &[&Present]) -> R
     for adapter in add {
         check(adapter)?;
     }
-    let Some(iptables) = BOTH.iter().find(|iptables| iptables.family == table.family) else {
+    let Some(iptables) = BOTH.iter().find(|iptables| iptables.id(&table.name) == *table) else {
         return Ok(());
     };
-    if !iptables.tables()?.contains(&table.name) {
+    if !tables(iptables)?.contains(&table.name) {
         return match add.first() {
             None => Ok(()),
             Some(adapter) => {
@@ -76,40 +54,28 @@ pub(super) fn apply(table: &TableId, add: &[&Adapter], remove: &[&Present]) -> R
     chains.extend(remove.iter().map(|rule| rule.chain.clone()));
     chains.sort();
     chains.dedup();
-    let control = Control::open(table.family).map_err(failed("change", table, &chains))?;
     let mut keep = None;
     for _ in 0..TRIES {
-        let image = read(&control, table, iptables.layout)?;
-        let ours = ours(table, &image)?;
+        let image = read(iptables, table)?;
+        let there = image.table().map_err(layout(table))?;
+        let ours = ours(table, &there);
         let keep = keep.get_or_insert_with(|| Keep::new(&ours, remove));
-        let Some(changes) = changes(table, &image, ours, add, (remove, keep))? else {
+        let Some(changes) = changes((table, iptables.layout), &there, ours, add, (remove, keep))? else {
             return Ok(());
         };
-        let layout = |what| AdapterError::Layout { table: table.clone(), what };
-        let replacement = image.rewrite(&changes.insert, &changes.remove).map_err(layout)?;
-        match control.replace(&table.name, &image, &replacement) {
+        let replacement = blob::rewrite(&image, &there.rules, &changes).map_err(layout(table))?;
+        match sockopt::replace(iptables, &table.name, &replacement) {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
             other => other.map_err(failed("change", table, &chains))?,
         }
     }
-    Err(AdapterError::Unsteady { what: format!("table {table}"), tries: TRIES })
+    Err(unsteady(table))
 }
 
-impl Iptables {
-    fn tables(&self) -> Result<Vec<String>, AdapterError> {
-        match fs::read_to_string(self.names) {
-            Ok(names) => Ok(names.lines().map(str::to_owned).collect()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => {
-                let table = TableId {
-                    backend: Backend::IptablesLegacy,
-                    family: self.family,
-                    name: format!("(all of {})", self.names),
-                };
-                Err(failed("list", &table, &[])(error))
-            }
-        }
-    }
+/// The tables that exist.
+fn tables(iptables: &Iptables) -> Result<Vec<String>, AdapterError> {
+    let all = || iptables.id(&format!("(all of {})", iptables.names));
+    iptables.tables().map_err(|error| failed("list", &all(), &[])(error))
 }
 
 fn failed(
@@ -121,36 +87,34 @@ fn failed(
     move |source| AdapterError::Legacy { action, table, chains, source }
 }
 
-fn read(control: &Control, table: &TableId, layout: Layout) -> Result<Image, AdapterError> {
-    for _ in 0..TRIES {
-        match control.read(&table.name, layout) {
-            // The table has another size by now.
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
-            other => return other.map_err(failed("read", table, &[])),
-        }
-    }
-    Err(AdapterError::Unsteady { what: format!("table {table}"), tries: TRIES })
+fn read(iptables: &Iptables, table: &TableId) -> Result<Image, AdapterError> {
+    iptables.read(&table.name).map_err(|error| match error.kind() {
+        ErrorKind::Interrupted => unsteady(table),
+        _ => failed("read", table, &[])(error),
+    })
+}
+
+fn unsteady(table: &TableId) -> AdapterError {
+    AdapterError::Unsteady { what: format!("table {table}"), tries: TRIES }
+}
+
+fn layout(table: &TableId) -> impl Fn(&'static str) -> AdapterError {
+    |what| AdapterError::Layout { table: table.clone(), what }
 }
 
 /// Our rules and where they are in the table's run of rules.
-fn ours(table: &TableId, image: &Image) -> Result<Vec<(usize, Present)>, AdapterError> {
-    let chains = image.chains().map_err(|what| AdapterError::Layout { table: table.clone(), what })?;
+fn ours(id: &TableId, table: &Table<'_>) -> Vec<(usize, Present)> {
     let mut found = Vec::new();
-    for (name, rules) in &chains {
-        for (number, index) in (1..).zip(rules.clone()) {
-            if let Some(comment) = image.comment(index).filter(|comment| is_ours(comment)) {
-                let (table, chain) = (table.clone(), name.clone());
+    for chain in &table.chains {
+        let rules = table.rules.iter().enumerate().take(chain.rules.end).skip(chain.rules.start);
+        for (number, (index, rule)) in (1..).zip(rules) {
+            if let Some(comment) = blob::comment(rule).filter(|comment| is_ours(comment)) {
+                let (table, chain) = (id.clone(), chain.name.to_owned());
                 found.push((index, Present { table, chain, handle: number, comment: comment.to_owned() }));
             }
         }
     }
-    Ok(found)
-}
-
-/// By place in the run of rules: what goes in before it, and whether it goes itself.
-struct Changes {
-    insert: BTreeMap<usize, Vec<Vec<u8>>>,
-    remove: BTreeSet<usize>,
+    found
 }
 
 /// How many rules of one chain and comment are to stay. Numbers change with every rule above, while rules of one comment
@@ -175,13 +139,13 @@ fn same(one: &Present, other: &Present) -> bool {
 }
 
 fn changes(
-    table: &TableId,
-    image: &Image,
+    (id, layout): (&TableId, Layout),
+    table: &Table<'_>,
     mut there: Vec<(usize, Present)>,
     add: &[&Adapter],
     (remove, Keep(keep)): (&[&Present], &Keep),
 ) -> Result<Option<Changes>, AdapterError> {
-    let mut changes = Changes { insert: BTreeMap::new(), remove: BTreeSet::new() };
+    let mut changes = Changes::default();
     for rule in remove {
         let stay = keep.get(&(rule.chain.clone(), rule.comment.clone())).copied().unwrap_or_default();
         let mut equal = there.iter().enumerate().filter(|(_, (_, found))| same(found, rule));
@@ -194,27 +158,23 @@ fn changes(
     }
     let mut known: BTreeSet<(String, String)> =
         there.into_iter().map(|(_, rule)| (rule.chain, rule.comment)).collect();
-    let chains = image.chains().map_err(|what| AdapterError::Layout { table: table.clone(), what })?;
     for adapter in add {
         let comment = adapter.comment();
         if !known.insert((adapter.chain.clone(), comment.clone())) {
             continue;
         }
-        let place = chains.iter().find(|(name, _)| *name == adapter.chain).and_then(|(_, rules)| {
+        let place = table.chains.iter().find(|chain| chain.name == adapter.chain).and_then(|chain| {
             match adapter.before {
                 // The chain's own end is behind its last rule.
-                None => Some(rules.end),
-                Some(number) => {
-                    let place = rules.start.checked_add(usize::try_from(number).ok()?.checked_sub(1)?)?;
-                    rules.contains(&place).then_some(place)
-                }
+                None => Some(chain.rules.end),
+                Some(number) => chain.rules.clone().nth(usize::try_from(number).ok()?.checked_sub(1)?),
             }
         });
         let Some(place) = place else {
             let (chain, before) = (adapter.chain.clone(), adapter.before);
-            return Err(AdapterError::Gone { table: table.clone(), chain, before });
+            return Err(AdapterError::Gone { table: id.clone(), chain, before });
         };
-        let rule = image.layout().rule(&adapter.packets, &comment);
+        let rule = blob::rule(layout, &adapter.packets, &comment);
         changes.insert.entry(place).or_default().push(rule);
     }
     let none = changes.insert.is_empty() && changes.remove.is_empty();

@@ -1,31 +1,63 @@
 //! The kernel's rules as bytes: a run of `struct ipt_entry` or `ip6t_entry`, each followed by its matches
 //! and one target (`include/uapi/linux/netfilter/x_tables.h`). All integers are native.
 
+use notrack_core::net::Family;
+
 /// Where the parts of a rule lie, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
+    /// Of the addresses, four, which begin the structure: source, destination, and the masks of both.
+    pub family: Family,
+    /// Of the names of the interfaces, two, which follow the addresses; their masks follow.
+    pub interfaces: usize,
+    /// Of the protocol's number, 16 bits wide.
+    pub proto: usize,
+    /// Of the flags; the inverted ones follow.
+    pub flags: usize,
     /// Of `target_offset`; `next_offset` follows.
-    pub(super) offsets: usize,
-    /// Of the first match.
-    pub(super) matches: usize,
+    offsets: usize,
+    /// Of the first match: the length of the structure.
+    pub matches: usize,
 }
 
 impl Layout {
     /// `struct ipt_entry`.
-    pub(crate) const V4: Self = Self { offsets: 88, matches: 112 };
+    pub(crate) const V4: Self =
+        Self { family: Family::Ipv4, interfaces: 16, proto: 80, flags: 82, offsets: 88, matches: 112 };
     /// `struct ip6t_entry`.
-    pub(crate) const V6: Self = Self { offsets: 140, matches: 168 };
+    pub(crate) const V6: Self =
+        Self { family: Family::Ipv6, interfaces: 64, proto: 128, flags: 131, offsets: 140, matches: 168 };
 
     /// `struct xt_counters`: the packets and bytes that have met the rule, right before its matches.
     pub(crate) const fn counters(self) -> std::ops::Range<usize> {
-        self.matches - 16..self.matches
+        self.matches - COUNTERS_LEN..self.matches
+    }
+
+    /// A rule of a header, which is as long as [`Layout::matches`] says, of matches and a target.
+    pub(crate) fn rule(self, header: &[u8], matches: &[Vec<u8>], target: &[u8]) -> Vec<u8> {
+        let matches = matches.concat();
+        let target_at = header.len() + matches.len();
+        let mut bytes = [header, &matches, target].concat();
+        for (place, offset) in [target_at, bytes.len()].into_iter().enumerate() {
+            bytes[self.offsets + 2 * place..][..2].copy_from_slice(&(offset as u16).to_ne_bytes());
+        }
+        bytes
     }
 }
 
+/// Of `struct xt_counters`: packets, bytes.
+pub(crate) const COUNTERS_LEN: usize = 16;
+
 /// `struct xt_entry_match` and `xt_entry_target`: a length, a name and a revision before the data.
-pub(super) const HEAD_LEN: usize = 32;
+pub(crate) const HEAD_LEN: usize = 32;
 const NAME: std::ops::Range<usize> = 2..31;
 const REVISION: usize = 31;
+
+/// `-NF_DROP - 1`, and likewise the others; `XT_RETURN` is `-NF_REPEAT - 1`.
+pub(crate) const DROP: i32 = -1;
+pub(crate) const ACCEPT: i32 = -2;
+pub(crate) const QUEUE: i32 = -4;
+pub(crate) const RETURN: i32 = -5;
 
 /// The rules of a table, one after the other. It ends before the first that is malformed.
 #[derive(Debug, Clone)]
@@ -42,8 +74,10 @@ pub(crate) struct Entry<'a> {
     pub offset: usize,
     /// All of it, from its `struct ipt_ip` on.
     pub bytes: &'a [u8],
-    matches_at: usize,
-    target_at: usize,
+    /// How it lies in memory.
+    pub layout: Layout,
+    /// Where its target lies in it.
+    pub target_at: usize,
 }
 
 impl<'a> Entries<'a> {
@@ -62,7 +96,7 @@ impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
 
     fn next(&mut self) -> Option<Entry<'a>> {
-        let Layout { offsets, matches } = self.layout;
+        let Layout { offsets, matches, .. } = self.layout;
         let [t0, t1, n0, n1] = *self.rest.get(offsets..)?.first_chunk()?;
         let target_at = u16::from_ne_bytes([t0, t1]) as usize;
         let next = u16::from_ne_bytes([n0, n1]) as usize;
@@ -70,7 +104,7 @@ impl<'a> Iterator for Entries<'a> {
             return None;
         }
         let (bytes, rest) = self.rest.split_at_checked(next)?;
-        let entry = Entry { offset: self.offset, bytes, matches_at: matches, target_at };
+        let entry = Entry { offset: self.offset, bytes, layout: self.layout, target_at };
         self.rest = rest;
         self.offset += next;
         Some(entry)
@@ -80,7 +114,7 @@ impl<'a> Iterator for Entries<'a> {
 impl<'a> Entry<'a> {
     /// Its matches. They end before the first that is malformed.
     pub(crate) fn matches(&self) -> Extensions<'a> {
-        Extensions(self.bytes.get(self.matches_at..self.target_at).unwrap_or_default())
+        Extensions(self.bytes.get(self.layout.matches..self.target_at).unwrap_or_default())
     }
 
     /// Its target.
@@ -108,6 +142,28 @@ impl<'a> Extension<'a> {
         let end = name.iter().position(|byte| *byte == 0)?;
         let name = str::from_utf8(&name[..end]).ok()?;
         Some((Self { name, revision: *bytes.get(REVISION)?, info }, &bytes[len..]))
+    }
+
+    /// As it lies in a rule.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; HEAD_LEN];
+        bytes[..2].copy_from_slice(&((HEAD_LEN + self.info.len()) as u16).to_ne_bytes());
+        bytes[NAME][..self.name.len()].copy_from_slice(self.name.as_bytes());
+        bytes[REVISION] = self.revision;
+        bytes.extend(self.info);
+        bytes
+    }
+
+    /// Its data up to the first NUL.
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        let end = self.info.iter().position(|byte| *byte == 0)?;
+        str::from_utf8(&self.info[..end]).ok()
+    }
+
+    /// The data of the standard target: a verdict, or the offset of the next rule.
+    pub(crate) fn verdict(&self) -> Option<i32> {
+        let verdict = i32::from_ne_bytes(*self.info.first_chunk()?);
+        self.name.is_empty().then_some(verdict)
     }
 }
 

@@ -1,26 +1,25 @@
 //! Rules for tests.
 
-use super::Layout;
-use super::rules::HEAD_LEN;
+use super::{Extension, Layout};
 
 /// A match or a target of revision 0.
 pub(crate) fn extension(name: &str, info: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; HEAD_LEN];
-    bytes[..2].copy_from_slice(&((HEAD_LEN + info.len()) as u16).to_ne_bytes());
-    bytes[2..2 + name.len()].copy_from_slice(name.as_bytes());
-    bytes.extend(info);
-    bytes
+    Extension { name, revision: 0, info }.bytes()
+}
+
+/// The standard target.
+pub(crate) fn jump(verdict: i32) -> Vec<u8> {
+    extension("", &[verdict.to_ne_bytes(), [0; 4]].concat())
+}
+
+/// The target that heads a chain of the user's, and ends the table.
+pub(crate) fn head_of(name: &str) -> Vec<u8> {
+    let mut info = name.as_bytes().to_vec();
+    info.resize(32, 0);
+    extension(super::chains::ERROR, &info)
 }
 
 /// A rule.
 pub(crate) fn rule(layout: Layout, matches: &[Vec<u8>], target: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; layout.matches];
-    let matches = matches.concat();
-    let target_at = layout.matches + matches.len();
-    let next = target_at + target.len();
-    bytes[layout.offsets..][..2].copy_from_slice(&(target_at as u16).to_ne_bytes());
-    bytes[layout.offsets + 2..][..2].copy_from_slice(&(next as u16).to_ne_bytes());
-    bytes.extend(matches);
-    bytes.extend(target);
-    bytes
+    layout.rule(&vec![0; layout.matches], matches, target)
 }

@@ -1,9 +1,11 @@
 //! What a rule compares without extensions: `struct ipt_ip` and `ip6t_ip6`.
 
+use libc::IFNAMSIZ;
 use notrack_core::host::{Field, Members, Step, interface_number};
 use notrack_core::net::Family;
 
 use crate::host::xt::{Inet, compare, joined};
+use crate::xtables::{Entry, Layout};
 
 /// Those comparisons.
 pub(super) struct Header {
@@ -15,26 +17,9 @@ pub(super) struct Header {
     pub goes: bool,
 }
 
-/// Where the parts lie.
-struct Layout {
-    /// The length of an address.
-    address: usize,
-    /// Of the names of interfaces, two, and of their masks.
-    interfaces: usize,
-    /// Of the protocol.
-    proto: usize,
-    /// Of the flags; the inverted ones follow.
-    flags: usize,
-    /// `IPT_F_GOTO`.
-    goto: u8,
-}
-
-const V4: Layout = Layout { address: 4, interfaces: 16, proto: 80, flags: 82, goto: 2 };
-const V6: Layout = Layout { address: 16, interfaces: 64, proto: 128, flags: 131, goto: 4 };
-
-/// `IFNAMSIZ`.
-const NAME_LEN: usize = 16;
-
+/// `IPT_F_GOTO` and `IP6T_F_GOTO`.
+const GOTO_V4: u8 = 1 << 1;
+const GOTO_V6: u8 = 1 << 2;
 /// `IPT_INV_*` and `IP6T_INV_*`.
 const NOT_IN: u8 = 1;
 const NOT_OUT: u8 = 1 << 1;
@@ -52,18 +37,19 @@ const TOS: u8 = 1 << 1;
 
 impl Header {
     /// Reads the beginning of a rule.
-    pub(super) fn read(family: Family, entry: &[u8]) -> Option<Self> {
+    pub(super) fn read(entry: &Entry<'_>) -> Option<Self> {
+        let Layout { family, interfaces, proto, flags, .. } = entry.layout;
+        let entry = entry.bytes;
         let v4 = family == Family::Ipv4;
-        let layout = if v4 { V4 } else { V6 };
         let inet = Inet::of(Some(family), &[]);
-        let flags = *entry.get(layout.flags)?;
-        let inverted = *entry.get(layout.flags + 1)?;
-        let mut header = Self { steps: Vec::new(), text: String::new(), goes: flags & layout.goto != 0 };
+        let [flags, inverted] = *entry.get(flags..)?.first_chunk()?;
+        let goto = if v4 { GOTO_V4 } else { GOTO_V6 };
+        let mut header = Self { steps: Vec::new(), text: String::new(), goes: flags & goto != 0 };
 
         let address = |place: usize| {
             let mut all = [0; 16];
-            let bytes = entry.get(place * layout.address..)?.get(..layout.address)?;
-            all[..layout.address].copy_from_slice(bytes);
+            let len = family.address_len();
+            all[..len].copy_from_slice(entry.get(place * len..)?.get(..len)?);
             Some(all)
         };
         for (option, field, not, place) in
@@ -77,19 +63,19 @@ impl Header {
             }
         }
 
-        let name = |place: usize| entry.get(layout.interfaces + place * NAME_LEN..)?.first_chunk();
+        let name = |place: usize| entry.get(interfaces + place * IFNAMSIZ..)?.first_chunk();
         for (option, field, not, place) in
             [("-i", Field::InInterface, NOT_IN, 0), ("-o", Field::OutInterface, NOT_OUT, 1)]
         {
-            let (name, mask): (&[u8; NAME_LEN], &[u8; NAME_LEN]) = (name(place)?, name(place + 2)?);
+            let (name, mask): (&[u8; IFNAMSIZ], &[u8; IFNAMSIZ]) = (name(place)?, name(place + 2)?);
             let not = inverted & not != 0;
-            if not || mask != &[0; NAME_LEN] {
+            if not || mask != &[0; IFNAMSIZ] {
                 let (of, shown) = interface(name, mask);
                 header.add(not, &format!("{option} {shown}"), compare(field, not, of));
             }
         }
 
-        let proto = u16::from_ne_bytes(*entry.get(layout.proto..)?.first_chunk()?);
+        let proto = u16::from_ne_bytes(*entry.get(proto..)?.first_chunk()?);
         let not = inverted & NOT_PROTO != 0;
         if proto != 0 && (v4 || flags & PROTO != 0) {
             let number = u128::from(proto);
@@ -114,15 +100,15 @@ impl Header {
 
 /// The names that are meant, and how iptables writes them: the mask covers the NUL at a name's end, or just the
 /// beginning that counts.
-fn interface(name: &[u8; NAME_LEN], mask: &[u8; NAME_LEN]) -> (Members, String) {
+fn interface(name: &[u8; IFNAMSIZ], mask: &[u8; IFNAMSIZ]) -> (Members, String) {
     let covered = mask.iter().take_while(|byte| **byte == u8::MAX).count();
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(NAME_LEN);
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(IFNAMSIZ);
     let shown = String::from_utf8_lossy(&name[..end.min(covered)]).into_owned();
     if mask[covered..].iter().any(|byte| *byte != 0) {
         return (Members::Unknown, shown);
     }
     let low = u128::from_be_bytes(*name);
-    if covered > end || covered == NAME_LEN {
+    if covered > end || covered == IFNAMSIZ {
         let exact = interface_number(&shown);
         return (Members::Boxes(vec![vec![(exact, exact)]]), shown);
     }

@@ -1,18 +1,9 @@
 use super::*;
-use crate::xtables::sample;
-
-fn jump(verdict: i32) -> Vec<u8> {
-    sample::extension("", &[verdict.to_ne_bytes(), [0; 4]].concat())
-}
-
-fn head_of(name: &str) -> Vec<u8> {
-    let mut info = vec![0; 32];
-    info[..name.len()].copy_from_slice(name.as_bytes());
-    sample::extension(ERROR, &info)
-}
+use crate::xtables::sample::{self, head_of, jump};
+use crate::xtables::{Iptables, Layout};
 
 /// A filter table: INPUT with a jump and a rule without a target, a chain `user` with a drop.
-fn filter(layout: Layout) -> Rules {
+fn filter(layout: Layout) -> Image {
     let tcp = [sample::extension("tcp", &[0; 12])];
     let rule = |target: &[u8]| sample::rule(layout, &[], target);
     let with_tcp = |verdict| sample::rule(layout, &tcp, &jump(verdict));
@@ -28,15 +19,15 @@ fn filter(layout: Layout) -> Rules {
         head,
         rule(&jump(DROP)),
         rule(&jump(RETURN)),
-        rule(&head_of(ERROR)),
+        rule(&head_of("ERROR")),
     ];
     let mut hooks = [None; 5];
     hooks[1] = Some((0, policy_at as u32));
-    Rules { hooks, bytes: bytes.concat() }
+    Image { layout, hooks, bytes: bytes.concat() }
 }
 
-fn read_table(iptables: &Iptables, rules: &Rules) -> Option<HostTable> {
-    table(iptables, "filter", rules, &mut IpSets::default())
+fn read_table(iptables: &Iptables, rules: &Image) -> Option<HostTable> {
+    table(iptables.id("filter"), rules, &mut IpSets::default())
 }
 
 #[test]
@@ -59,9 +50,9 @@ fn chains_policies_and_jumps_are_found_by_their_offsets() {
 
 #[test]
 fn counters_do_not_change_the_digest_and_everything_else_does() {
-    let digest = |rules: &Rules, layout| {
+    let digest = |rules: &Image| {
         let mut digest = DefaultHasher::new();
-        digest_rules(rules, layout, &mut digest);
+        digest_rules(rules, &mut digest);
         digest.finish()
     };
     for layout in [Layout::V4, Layout::V6] {
@@ -71,7 +62,7 @@ fn counters_do_not_change_the_digest_and_everything_else_does() {
             let mut other = rules.clone();
             // Where the next rule lies: what then follows is no rule.
             other.bytes[byte] ^= 1;
-            let same = digest(&rules, layout) == digest(&other, layout);
+            let same = digest(&rules) == digest(&other);
             assert_eq!(same, counters.contains(&byte), "byte {byte}");
         }
     }
@@ -82,7 +73,7 @@ fn no_truncation_and_no_flipped_bit_panics_or_hangs() {
     let iptables = &BOTH[0];
     let rules = filter(iptables.layout);
     for end in 0..rules.bytes.len() {
-        let cut = Rules { bytes: rules.bytes[..end].to_vec(), ..rules.clone() };
+        let cut = Image { bytes: rules.bytes[..end].to_vec(), ..rules.clone() };
         assert_eq!(read_table(iptables, &cut), None, "{end} bytes");
     }
     for bit in 0..rules.bytes.len() * 8 {

@@ -1,31 +1,17 @@
 use notrack_core::net::{PortRange, Proto};
 
 use super::*;
+use crate::xtables::{Entries, RETURN, Table, sample};
 
 const BOTH: [Layout; 2] = [Layout::V4, Layout::V6];
-/// `XT_RETURN`
-const RETURN: i32 = -5;
-
-fn rule(layout: Layout, matches: &[Match], name: &'static str, info: Vec<u8>) -> Vec<u8> {
-    let mut bytes = vec![0; layout.matches];
-    matches.iter().for_each(|part| bytes.extend(extension(part)));
-    let target_at = bytes.len() as u16;
-    bytes.extend(extension(&Match { name, revision: 0, info }));
-    let next = bytes.len() as u16;
-    bytes[layout.offsets..][..2].copy_from_slice(&target_at.to_ne_bytes());
-    bytes[layout.offsets + 2..][..2].copy_from_slice(&next.to_ne_bytes());
-    bytes
-}
 
 fn verdict(layout: Layout, comment: &str, verdict: i32) -> Vec<u8> {
-    let matches: Vec<Match> = (!comment.is_empty()).then(|| xt::comment(comment)).into_iter().collect();
-    rule(layout, &matches, "", [verdict.to_ne_bytes(), [0; 4]].concat())
+    let comment = (!comment.is_empty()).then(|| extension(&xt::comment(comment)));
+    sample::rule(layout, comment.as_slice(), &sample::jump(verdict))
 }
 
 fn head(layout: Layout, name: &str) -> Vec<u8> {
-    let mut info = name.as_bytes().to_vec();
-    info.resize(32, 0);
-    rule(layout, &[], ERROR, info)
+    sample::rule(layout, &[], &sample::head_of(name))
 }
 
 /// Input with three rules (the second without a target, the third a jump), an empty forward chain, a chain of a user's
@@ -34,8 +20,8 @@ fn table(layout: Layout) -> Image {
     let lens: Vec<usize> = build(layout, &[0; 9]).iter().map(Vec::len).collect();
     let at: Vec<usize> = (0..9).map(|place| lens[..place].iter().sum()).collect();
     let bytes = build(layout, &at).concat();
-    let point = |input: usize, forward: usize| [u32::MAX, at[input] as u32, at[forward] as u32, 7, 7];
-    Image::new(layout, 0b110, point(0, 4), point(3, 4), bytes)
+    let points = |first: usize, policy: usize| Some((at[first] as u32, at[policy] as u32));
+    Image { layout, hooks: [None, points(0, 3), points(4, 4), None, None], bytes }
 }
 
 fn build(layout: Layout, at: &[usize]) -> Vec<Vec<u8>> {
@@ -48,36 +34,41 @@ fn build(layout: Layout, at: &[usize]) -> Vec<Vec<u8>> {
         head(layout, "USER"),
         verdict(layout, "user", ACCEPT),
         verdict(layout, "", RETURN),
-        head(layout, ERROR),
+        head(layout, "ERROR"),
     ]
 }
 
 fn apply(image: &Image, insert: &[(usize, &str)], remove: &[usize]) -> (Image, Vec<Option<usize>>) {
-    let mut by_place: BTreeMap<usize, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut changes = Changes { remove: remove.iter().copied().collect(), ..Changes::default() };
     for (place, comment) in insert {
-        by_place.entry(*place).or_default().push(verdict(image.layout, comment, ACCEPT));
+        changes.insert.entry(*place).or_default().push(verdict(image.layout, comment, ACCEPT));
     }
-    let new = image.rewrite(&by_place, &remove.iter().copied().collect()).unwrap();
-    let Replacement { hook_entry, underflow, bytes, origins } = new;
-    let new = Image::new(image.layout, image.valid_hooks, hook_entry, underflow, bytes);
-    assert_eq!(new.len(), origins.len());
-    (new, origins)
+    let old = rules(image);
+    let new = rewrite(image, &old, &changes).unwrap();
+    assert_eq!((new.old_rules, new.origins.len()), (old.len(), rules(&new.image).len()));
+    (new.image, new.origins)
+}
+
+fn rules(image: &Image) -> Vec<Entry<'_>> {
+    Entries::new(&image.bytes, image.layout).collect()
 }
 
 /// What a rule that jumps, a hook or a policy leads to, by comment.
 fn leads(image: &Image, at: u32) -> String {
-    let index = image.rules.iter().position(|rule| rule.start == at as usize).unwrap();
-    image.comment(index).map_or_else(|| format!("#{index}"), str::to_owned)
+    let all = rules(image);
+    let index = all.iter().position(|rule| rule.offset == at as usize).unwrap();
+    comment(&all[index]).map_or_else(|| format!("#{index}"), str::to_owned)
 }
 
-fn jump_of(image: &Image, comment: &str) -> String {
-    let index = (0..image.len()).find(|index| image.comment(*index) == Some(comment)).unwrap();
-    leads(image, image.jump(index).unwrap().1)
+fn jump_of(image: &Image, of: &str) -> String {
+    let rule = rules(image).into_iter().find(|rule| comment(rule) == Some(of)).unwrap();
+    leads(image, jump(&rule).unwrap().1)
 }
 
 fn chains(image: &Image) -> Vec<(String, Vec<String>)> {
-    let rules = |range: Range<usize>| range.map(|index| image.comment(index).unwrap().to_owned()).collect();
-    image.chains().unwrap().into_iter().map(|(name, range)| (name, rules(range))).collect()
+    let Table { rules, chains } = image.table().unwrap();
+    let comment = |rule| comment(rule).unwrap().to_owned();
+    chains.iter().map(|c| (c.name.to_owned(), rules[c.rules.clone()].iter().map(comment).collect())).collect()
 }
 
 fn chain(name: &str, rules: &[&str]) -> (String, Vec<String>) {
@@ -113,13 +104,13 @@ fn a_new_first_rule_is_where_hooks_and_jumps_lead() {
             chain("USER", &["d", "user"]),
         ];
         assert_eq!(chains(&new), all);
-        assert_eq!(leads(&new, new.hook_entry[1]), "a");
-        assert_eq!(leads(&new, new.hook_entry[2]), "c");
+        assert_eq!(leads(&new, new.hooks[1].unwrap().0), "a");
+        assert_eq!(leads(&new, new.hooks[2].unwrap().0), "c");
         assert_eq!(jump_of(&new, "jumps"), "d");
         assert_eq!(jump_of(&new, "falls"), "jumps");
-        assert_eq!(leads(&new, new.underflow[1]), "#5", "the policy of five rules");
-        assert_eq!(leads(&new, new.underflow[2]), "#7");
-        assert_eq!(new.hook_entry[0], u32::MAX, "no hook, no change");
+        assert_eq!(leads(&new, new.hooks[1].unwrap().1), "#5", "the policy of five rules");
+        assert_eq!(leads(&new, new.hooks[2].unwrap().1), "#7");
+        assert_eq!(new.hooks[0], None);
         assert_eq!(origins[..4], [None, None, Some(0), Some(1)]);
     }
 }
@@ -144,9 +135,9 @@ fn removal_undoes_insertion_and_leads_on() {
     for layout in BOTH {
         let image = table(layout);
         let (new, _) = apply(&image, &[(0, "a"), (2, "b"), (4, "c"), (6, "d")], &[]);
-        let ours: Vec<usize> = (0..new.len())
-            .filter(|index| new.comment(*index).is_some_and(|comment| comment.len() == 1))
-            .collect();
+        let all = rules(&new);
+        let is_ours = |index: &usize| comment(&all[*index]).is_some_and(|comment| comment.len() == 1);
+        let ours: Vec<usize> = (0..all.len()).filter(is_ours).collect();
         assert_eq!(ours.len(), 4);
         assert_eq!(apply(&new, &[], &ours).0, image);
 
@@ -154,7 +145,7 @@ fn removal_undoes_insertion_and_leads_on() {
         let (swapped, origins) = apply(&image, &[(2, "new")], &[0, 2]);
         assert_eq!(chains(&swapped)[0], chain("INPUT", &["falls", "new"]));
         assert_eq!(jump_of(&swapped, "falls"), "new");
-        assert_eq!(leads(&swapped, swapped.hook_entry[1]), "falls");
+        assert_eq!(leads(&swapped, swapped.hooks[1].unwrap().0), "falls");
         assert_eq!(origins[..3], [Some(1), None, Some(3)]);
     }
 }
@@ -173,10 +164,10 @@ fn a_rule_of_ours_can_be_read_again() {
                 out_interface: Some("eth0".to_owned()),
                 opens: None,
             };
-            let bytes = layout.rule(&packets, "notrack-dev:p:0");
+            let bytes = rule(layout, &packets, "notrack-dev:p:0");
             assert_eq!(bytes.len() % 8, 0);
-            let image = Image::new(layout, 0, [0; HOOKS], [0; HOOKS], bytes.clone());
-            assert_eq!((image.len(), image.comment(0)), (1, Some("notrack-dev:p:0")));
+            let comments: Vec<_> = Entries::new(&bytes, layout).map(|rule| comment(&rule)).collect();
+            assert_eq!(comments, [Some("notrack-dev:p:0")]);
             let names = &bytes[layout.interfaces..][..4 * IFNAMSIZ];
             assert!(names.starts_with(b"eth\0") && names[IFNAMSIZ..].starts_with(b"eth0\0"));
             let masks: usize = names[2 * IFNAMSIZ..].iter().map(|byte| usize::from(*byte == 0xff)).sum();
@@ -188,28 +179,29 @@ fn a_rule_of_ours_can_be_read_again() {
 #[test]
 fn what_leads_nowhere_is_refused() {
     let image = table(Layout::V4);
-    let odd = Image { hook_entry: [8; HOOKS], ..image.clone() };
-    assert!(odd.rewrite(&BTreeMap::new(), &BTreeSet::new()).is_err());
-    let mut bytes = image.bytes.clone();
-    let (at, _) = image.jump(2).unwrap();
-    bytes[image.rules[2].start + at] += 1;
-    let odd = Image::new(Layout::V4, 0b110, image.hook_entry, image.underflow, bytes);
-    assert!(odd.rewrite(&BTreeMap::new(), &BTreeSet::new()).is_err());
-    assert!(Image::new(Layout::V4, 0, [0; HOOKS], [0; HOOKS], Vec::new()).chains().is_err());
+    let refuses = |image: &Image| rewrite(image, &rules(image), &Changes::default()).is_err();
+    assert!(!refuses(&image));
+    assert!(refuses(&Image { hooks: [Some((8, 8)); 5], ..image.clone() }));
+    let mut odd = image.clone();
+    let jumps = rules(&image)[2];
+    odd.bytes[jumps.offset + jump(&jumps).unwrap().0] += 1;
+    assert!(refuses(&odd));
+    assert!(Image { bytes: Vec::new(), ..image }.table().is_err());
 }
 
 #[test]
 fn no_truncation_and_no_flipped_bit_panics_or_hangs() {
     for layout in BOTH {
         let image = table(layout);
+        let changes = Changes { insert: [(1, vec![vec![0; 8]])].into(), remove: [2].into() };
         let exercise = |bytes: Vec<u8>| {
-            let odd = Image::new(layout, 0b110, image.hook_entry, image.underflow, bytes);
-            let _ = odd.chains();
-            let _ = odd.rewrite(&BTreeMap::from([(1, vec![vec![0; 8]])]), &BTreeSet::from([2]));
-            assert!((0..odd.len()).filter_map(|index| odd.comment(index)).count() <= 4);
+            let odd = Image { bytes, ..image.clone() };
+            let _ = odd.table();
+            let _ = rewrite(&odd, &rules(&odd), &changes);
+            assert!(rules(&odd).iter().filter_map(comment).count() <= 4);
         };
         for end in 0..image.bytes.len() {
-            assert!(Image::new(layout, 0, [0; 5], [0; 5], image.bytes[..end].to_vec()).chains().is_err());
+            assert!(Image { bytes: image.bytes[..end].to_vec(), ..image.clone() }.table().is_err());
             exercise(image.bytes[..end].to_vec());
         }
         for bit in 0..image.bytes.len() * 8 {
