@@ -8,6 +8,7 @@ use notrack_core::nf::{Hook, Table};
 use notrack_core::packet::{Packet, Tuple};
 use notrack_core::rules::counter_name;
 use notrack_netlink::conntrack::{Conntrack, Entry, Filter, Pace};
+use notrack_netlink::facts;
 use notrack_netlink::socket::NetlinkError;
 
 /// Entries held at once; a fuller table is swept in several dumps.
@@ -64,12 +65,5 @@ fn is_bypassed(table: &Table, entry: &Entry) -> bool {
 
 /// The tuple of an entry's original direction, where its protocol has ports.
 pub fn tuple(entry: &Entry) -> Option<Tuple> {
-    let original = entry.original;
-    Some(Tuple {
-        source: original.source,
-        destination: original.destination,
-        proto: original.protocol,
-        source_port: original.source_port()?,
-        destination_port: original.destination_port()?,
-    })
+    facts::tuple(&entry.original)
 }

@@ -12,7 +12,7 @@ use notrack_core::net::{PortRange, Proto, subtract_ports};
 use notrack_core::nf::TABLE_NAME;
 use notrack_core::packet::Tuple;
 
-use crate::conntrack::{Conntrack, Entry, Filter, Masked, Status};
+use crate::conntrack::{self, Conntrack, Filter, Masked, Status};
 use crate::socket::NetlinkError;
 use crate::tracking::{self, tracking};
 use crate::{host, surroundings};
@@ -99,8 +99,8 @@ pub fn translated(named: &[(Proto, PortRange)]) -> Result<(Vec<Translated>, bool
     for bit in [Status::SRC_NAT, Status::DST_NAT] {
         let filter = Filter { status: Some(Masked { mask: bit.0, value: bit.0 }), ..Filter::default() };
         conntrack.dump(&filter, |entry| {
-            let Some(found) = of_entry(entry) else { return };
-            let (to, from) = (found.original, found.reply);
+            let (Some(to), Some(from)) = (tuple(&entry.original), tuple(&entry.reply)) else { return };
+            let found = Translated { original: to, reply: from };
             if !is_named(to.proto, to.destination_port) && !is_named(from.proto, from.source_port) {
                 return;
             }
@@ -119,17 +119,15 @@ pub fn translated(named: &[(Proto, PortRange)]) -> Result<(Vec<Translated>, bool
     Ok((servers.into_values().collect(), more))
 }
 
-fn of_entry(entry: &Entry) -> Option<Translated> {
-    let tuple = |tuple: &crate::conntrack::Tuple| {
-        Some(Tuple {
-            source: tuple.source,
-            destination: tuple.destination,
-            proto: tuple.protocol,
-            source_port: tuple.source_port()?,
-            destination_port: tuple.destination_port()?,
-        })
-    };
-    Some(Translated { original: tuple(&entry.original)?, reply: tuple(&entry.reply)? })
+/// A direction of an entry as a packet has it, where its protocol has ports.
+pub fn tuple(tuple: &conntrack::Tuple) -> Option<Tuple> {
+    Some(Tuple {
+        source: tuple.source,
+        destination: tuple.destination,
+        proto: tuple.protocol,
+        source_port: tuple.source_port()?,
+        destination_port: tuple.destination_port()?,
+    })
 }
 
 fn port_range(text: &str) -> Option<PortRange> {
