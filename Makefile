@@ -27,14 +27,16 @@ lint: tools ## format, clippy with warnings as errors, the arrows between crates
 	tests/tools/deny.sh
 	tests/tools/links.py
 
-generate: ## write the CRDs from the Rust types, the table of hazards from the code, deploy/ from the chart
+generate: ## write the CRDs from the Rust types, the tables of hazards and metrics from the code, deploy/ from the chart
 	cargo run --locked --quiet --package notrack-api --bin notrack-crds
 	cargo run --locked --quiet --package notrack-core --bin notrack-hazards
+	NOTRACK_WRITE_METRICS=1 cargo test --locked --quiet --package notrack-agent --package notrack-controller metrics::
 	tests/tools/chart.sh
 
 verify: ## fail where generated files drift
 	cargo test --locked --quiet --package notrack-api
 	cargo test --locked --quiet --package notrack-core --test hazards
+	cargo test --locked --quiet --package notrack-agent --package notrack-controller metrics::
 	tests/tools/chart.sh --check
 
 testbed: tools ## build the Kubernetes that the cluster tests run on: once, some 15 minutes

@@ -3,7 +3,7 @@
 # machine lacks. Where nothing is lacking it prints nothing, needs no network and no root.
 #
 # Debian starts a service on installing it, and again at each boot. Nobody asked for a web server,
-# a resolver or an SSH server on this machine, only for their programs: those that come in here
+# a resolver, an SSH server or Prometheus on this machine, only for their programs: those that come in here
 # are neither started nor enabled. Services that were here before are left alone.
 set -eu
 
@@ -36,6 +36,7 @@ lacks curl command -v curl
 lacks binutils command -v strip
 lacks procps command -v pgrep
 lacks python3 command -v python3
+lacks prometheus command -v promtool
 lacks nginx-light command -v nginx
 lacks wrk command -v wrk
 lacks unbound command -v unbound
@@ -89,6 +90,7 @@ for package in $missing; do
     nginx-light) service=nginx ;;
     unbound) service=unbound ;;
     openssh-server) service=ssh ;;
+    prometheus) service=prometheus ;;
     *) continue ;;
     esac
     if [ -d /run/systemd/system ]; then

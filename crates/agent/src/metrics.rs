@@ -32,7 +32,10 @@ pub struct Metrics {
 impl Metrics {
     /// Registers them all.
     pub fn new() -> prometheus::Result<Metrics> {
-        let make = Maker::default();
+        Metrics::made_by(&Maker::default())
+    }
+
+    fn made_by(make: &Maker) -> prometheus::Result<Metrics> {
         make.build_info("notrack_build_info", env!("CARGO_PKG_VERSION"))?;
         Ok(Metrics {
             entries: make.gauge(
@@ -41,64 +44,66 @@ impl Metrics {
             )?,
             limit: make.gauge(
                 "notrack_conntrack_entries_limit",
-                "Most entries that the kernel takes; 0 means no limit.",
+                "Most entries that the kernel takes (nf_conntrack_max); 0 means no limit.",
             )?,
             drops: make.counter(
                 "notrack_conntrack_drops_total",
-                "Packets and entries dropped because the table was full.",
+                "Packets dropped, and entries given up early to make room, because the table was full; since the network namespace was made.",
             )?,
-            insert_failed: make
-                .counter("notrack_conntrack_insert_failures_total", "Entries that could not be inserted.")?,
+            insert_failed: make.counter(
+                "notrack_conntrack_insert_failures_total",
+                "Entries that could not be inserted, mostly because another packet was first; since the network namespace was made.",
+            )?,
             pressure: make.gauges(
                 "notrack_conntrack_pressure_level",
-                "1 for the current level, 0 for the others.",
+                "1 for the level that the table is at, 0 for the others: Normal, Elevated, High, Full.",
                 &["level"],
             )?,
             packets: make.counters(
                 "notrack_policy_bypassed_packets_total",
-                "Packets that a policy bypassed since its counter was made.",
+                "Packets that skipped tracking because of a policy, both directions, since its counter was made; in mode Audit those that would have.",
                 &["policy"],
             )?,
             bytes: make.counters(
                 "notrack_policy_bypassed_bytes_total",
-                "Bytes that a policy bypassed since its counter was made.",
+                "Bytes that skipped tracking because of a policy, IP header included; else as notrack_policy_bypassed_packets_total.",
                 &["policy"],
             )?,
             state: make.gauges(
                 "notrack_policy_state",
-                "1 for the state that a policy is in.",
+                "1 for the state that a policy is in on this node; its other states are absent.",
                 &["policy", "state"],
             )?,
             hazards: make.gauges(
                 "notrack_policy_hazards",
-                "Findings of a hazard in a policy on this node, by what they do to it.",
+                "Findings of a hazard in a policy on this node, by what they do to it: Warning, Subtracted, Refused, Blocked.",
                 &["policy", "hazard", "effect"],
             )?,
             bad_files: make
-                .gauge("notrack_bad_policy_files", "Policy files of the last reading that were refused.")?,
+                .gauge("notrack_bad_policy_files", "Policy files that were refused at the last reading of the folder.")?,
             applies: make.counters(
                 "notrack_applies_total",
-                "Attempts to bring the kernel to what the policies ask for.",
+                "Attempts to bring the kernel to what the policies ask for, by how they ended: ok, or the step that failed.",
                 &["result"],
             )?,
             evicted: make.counter(
                 "notrack_evicted_entries_total",
-                "Entries deleted from the connection table because their packets are bypassed now.",
+                "Entries deleted from the connection table because their packets skip it now.",
             )?,
             status_writes: make.counters(
                 "notrack_status_writes_total",
-                "Writes of the NodePlan's status: ok, gone (there is no plan) or failed.",
+                "Writes of the NodePlan's status, by how they ended: ok, gone (there is no plan) or failed.",
                 &["result"],
             )?,
             plan_state: make.gauges(
                 "notrack_plan_state",
-                "1 for Followed or Pending, or for the reason why the NodePlan is not followed as it is now.",
+                "1 for how the NodePlan stands: Followed, Pending (none was taken yet), or the reason why it is not followed.",
                 &["state"],
             )?,
             registry: make.registry.clone(),
             apply_seconds: make.seconds(
                 "notrack_apply_duration_seconds",
-                "From policies to rules read back from the kernel.",
+                "Seconds from policies to rules read back from the kernel.",
             )?,
         })
     }
@@ -162,5 +167,17 @@ impl Metrics {
             }
         }
         self.bad_files.set(i64::try_from(bad_files).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_them() {
+        let make = Maker::default();
+        Metrics::made_by(&make).unwrap();
+        notrack_runtime::metrics::list::keep("agent", &make.made()).unwrap();
     }
 }

@@ -24,45 +24,50 @@ pub struct Metrics {
 impl Metrics {
     /// Registers them all.
     pub fn new() -> prometheus::Result<Metrics> {
-        let make = Maker::default();
+        Metrics::made_by(&Maker::default())
+    }
+
+    fn made_by(make: &Maker) -> prometheus::Result<Metrics> {
         make.build_info("notrack_controller_build_info", env!("CARGO_PKG_VERSION"))?;
         Ok(Metrics {
-            leader: make
-                .gauge("notrack_controller_leader", "1 for the one controller that writes, 0 for others.")?,
+            leader: make.gauge(
+                "notrack_controller_leader",
+                "1 for the one controller that leads and writes, 0 for the others; their other figures are old or 0.",
+            )?,
             writes: make.counters(
                 "notrack_controller_writes_total",
-                "Writes to the API server, by what was written and how it ended.",
+                "Writes to the API server, by what was written (ruleset, nodeplan, policystatus) and how it ended: ok, or why it failed.",
                 &["kind", "result"],
             )?,
             watch_errors: make.counters(
                 "notrack_controller_watch_errors_total",
-                "Failures to list or watch a kind.",
+                "Attempts to list or watch objects of a kind that failed.",
                 &["kind"],
             )?,
             unreadable: make.counters(
                 "notrack_controller_unreadable_objects_total",
-                "Objects that could not be read; what was known of them stays.",
+                "Readings of an object that failed; what was known of it stays.",
                 &["kind"],
             )?,
             policies: make.gauges(
                 "notrack_controller_policies",
-                "NoTrackPolicies by the value of their condition Ready.",
+                "NoTrackPolicies by the status of their condition Ready: True, False, Unknown.",
                 &["ready"],
             )?,
             nodes: make.gauges(
                 "notrack_controller_nodes",
-                "Linux nodes: programmed as planned, behind their plan, or silent.",
+                "Linux nodes: programmed (run what their plan says), behind (run something else), silent (no report for three times reportEverySeconds).",
                 &["state"],
             )?,
-            rule_sets: make.gauge("notrack_controller_rule_sets", "RuleSets in use.")?,
+            rule_sets: make.gauge("notrack_controller_rule_sets", "RuleSets that the plans of now name: one a class of nodes.")?,
             crds_behind: make.gauge(
                 "notrack_controller_crd_fields_missing",
-                "Fields that the installed CRDs lack: not 0 means that they must be upgraded.",
+                "Fields that the installed CRDs lack. Above 0 they must be upgraded.",
             )?,
             registry: make.registry.clone(),
             compile_seconds: make.seconds(
                 "notrack_controller_compile_duration_seconds",
-                "From what is known of the cluster to a plan for every node.",
+                "Seconds from what is known of the cluster to a plan for every node.",
             )?,
         })
     }
@@ -116,4 +121,16 @@ impl Metrics {
 
 fn number(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_them() {
+        let make = Maker::default();
+        Metrics::made_by(&make).unwrap();
+        notrack_runtime::metrics::list::keep("controller", &make.made()).unwrap();
+    }
 }

@@ -1,22 +1,37 @@
 //! Making metrics: registered as they are made, so that none is forgotten.
 
+pub mod list;
+
+use std::cell::RefCell;
+
+use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     Result,
 };
 
+use list::Described;
+
 /// A registry that makes its metrics.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Maker {
     /// Where they all are.
     pub registry: Registry,
+    /// What was made, in this order. A registry does not tell: metrics with labels are not in it before they have a value.
+    made: RefCell<Vec<Described>>,
 }
 
 impl Maker {
-    fn registered<M: prometheus::core::Collector + Clone + 'static>(&self, metric: Result<M>) -> Result<M> {
+    fn registered<M: Collector + Clone + 'static>(&self, metric: Result<M>) -> Result<M> {
         let metric = metric?;
         self.registry.register(Box::new(metric.clone()))?;
+        self.made.borrow_mut().extend(list::describe(&metric));
         Ok(metric)
+    }
+
+    /// What was made, in this order.
+    pub fn made(&self) -> Vec<Described> {
+        self.made.borrow().clone()
     }
 
     /// A gauge.
