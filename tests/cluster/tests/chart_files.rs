@@ -1,4 +1,4 @@
-//! The chart without a cluster: what is generated from it, what it refuses, and the metrics that it names.
+//! The chart without a cluster: what is generated from it, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -59,6 +59,7 @@ fn values_that_are_wrong_are_refused() {
         ("controller.image.digest=abc", "/controller/image/digest"),
         ("crds.keep=yes", "/crds/keep"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("prometheusRule.runbookUrl=docs/operations.md", "/prometheusRule/runbookUrl"),
         ("podMonitor.enabled=true", "set agent.listenAddress"),
         ("crds.keep=false,uninstall.withdraw=false", "needs uninstall.withdraw"),
         ("uninstall.withinSeconds=0", "/uninstall/withinSeconds"),
@@ -109,33 +110,4 @@ fn definitions_are_no_part_of_a_release_and_go_only_where_that_is_asked_for() {
         assert_eq!(has(values, "--delete-crds"), values == "crds.keep=false");
         assert_eq!(has(values, "verbs: [delete]"), values == "crds.keep=false");
     }
-}
-
-/// The names of our metrics in a text.
-fn metrics(text: &str) -> BTreeSet<String> {
-    let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
-    words.filter(|word| word.starts_with("notrack_")).map(str::to_owned).collect()
-}
-
-#[test]
-fn alerts_and_dashboard_name_metrics_that_exist() {
-    let mut known = metrics(&read("crates/agent/src/metrics.rs"));
-    known.append(&mut metrics(&read("crates/controller/src/metrics.rs")));
-    for file in ["charts/notrack/files/alerts.yaml", "charts/notrack/files/dashboard.json"] {
-        let named = metrics(&read(file));
-        assert!(named.len() > 5, "{file}: {named:?}");
-        for metric in named {
-            // A histogram is three series.
-            let metric = metric.strip_suffix("_bucket").unwrap_or(&metric);
-            assert!(known.contains(metric), "{file}: there is no metric {metric}");
-        }
-    }
-}
-
-#[test]
-fn the_dashboard_is_json() {
-    let dashboard: Value = serde_json::from_str(&read("charts/notrack/files/dashboard.json")).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap();
-    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
-    assert_eq!(ids.len(), panels.len(), "ids are unique");
 }
