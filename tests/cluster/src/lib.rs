@@ -12,7 +12,9 @@ mod audit;
 mod cluster;
 mod helm;
 mod images;
+pub mod monitoring;
 mod operator;
+pub mod prometheus;
 mod testbed;
 mod traffic;
 

@@ -25,6 +25,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("nginx-light", &["nginx"]),
     ("openssh-client", &["ssh", "ssh-keygen", "ssh-keyscan"]),
     ("openssh-server", &["sshd"]),
+    ("prometheus", &["prometheus", "promtool"]),
     ("tcpdump", &["tcpdump"]),
     ("unbound", &["unbound"]),
     ("wrk", &["wrk"]),

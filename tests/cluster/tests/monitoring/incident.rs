@@ -1,0 +1,115 @@
+//! A table that fills up with connections to one port: docs/operations.md, step by step.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use notrack_cluster::prometheus::Prometheus;
+use notrack_cluster::{Cluster, PATIENCE, condition, is_ready, policy};
+use notrack_lab::{Fill, fill_conntrack, run_ok, wait_until};
+use serde_json::Value;
+
+use crate::ask;
+
+pub fn a_full_table_is_seen_relieved_and_given_back(cluster: &Cluster, prometheus: &Prometheus) {
+    let filled = fill(cluster);
+    it_is_seen(cluster, prometheus);
+    an_audit_tells_what_a_bypass_would_free(cluster, filled);
+    let until = the_bypass_relieves_it(cluster, prometheus);
+    it_ends_by_itself(cluster, until);
+}
+
+/// Node2's table with connections to its port 8080 up to its maximum; returns how many.
+fn fill(cluster: &Cluster) -> usize {
+    let node = cluster.node("node2").unwrap();
+    let network = node.network().unwrap();
+    let maximum: usize = network.sysctl("net.netfilter.nf_conntrack_max").unwrap().parse().unwrap();
+    let server: Ipv4Addr = node.address.parse().unwrap();
+    let memory = unreclaimable();
+    let fill = Fill { entries: maximum + 1, server: (server, 8080), lifetime: Duration::from_secs(1800) };
+    let filled = fill_conntrack(&network, fill).unwrap();
+    println!(
+        "{filled} entries of at most {maximum} take {} bytes each",
+        (unreclaimable() - memory) * 1024 / filled
+    );
+    filled
+}
+
+/// Kernel memory of this machine that cannot be freed, in KiB.
+fn unreclaimable() -> usize {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("SUnreclaim:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+fn level(plan: &Value) -> &str {
+    plan["status"]["conntrack"]["level"].as_str().unwrap_or_default()
+}
+
+fn it_is_seen(cluster: &Cluster, prometheus: &Prometheus) {
+    cluster.wait_for("nodeplan/node2", "its table is full", |plan| level(plan) == "Full").unwrap();
+    println!("{}", cluster.kubectl("get nodeplans --sort-by=.status.conntrack.usedPercent").unwrap());
+    assert!(!ask(cluster), "new connections to it are lost");
+    for name in ["NotrackConntrackTableFull", "NotrackConntrackTableFilling", "NotrackConntrackDrops"] {
+        let about =
+            |alert: &Value| alert["labels"]["alertname"] == name && alert["labels"]["node"] == "node2";
+        let is_up = || {
+            ask(cluster);
+            prometheus.alerts().unwrap().iter().any(about)
+        };
+        wait_until(&format!("{name} is pending or firing"), PATIENCE, is_up)
+            .unwrap_or_else(|error| panic!("{error}: {:#?}", prometheus.alerts()));
+    }
+    let network = cluster.node("node2").unwrap().network().unwrap();
+    let top = run_ok(network.command("conntrack").arg("-S")).unwrap();
+    assert!(top.contains("drop="), "{top}");
+}
+
+fn incident(mode: &str, until: &str) -> String {
+    let flow = "{name: http, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 8080}]}";
+    let spec = format!("nodeSelector: {{}}\nexpireTime: {until}\nflows:\n- {flow}");
+    policy("incident", &spec).replace("mode: Enforce", &format!("mode: {mode}"))
+}
+
+/// As in the document's commands.
+fn after(words: &str) -> String {
+    run_ok(std::process::Command::new("date").args(["-u", "-d", words, "+%FT%TZ"])).unwrap().trim().to_owned()
+}
+
+fn an_audit_tells_what_a_bypass_would_free(cluster: &Cluster, filled: usize) {
+    cluster.apply(&incident("Audit", &after("+2 hours"))).unwrap();
+    let frees = |policy: &Value| policy["status"]["traffic"]["evictableEntries"].as_u64().unwrap_or_default();
+    let told = |policy: &Value| is_ready(policy) && frees(policy) >= filled as u64 * 9 / 10;
+    let found = cluster.wait_for("notrackpolicy/incident", "it tells what it would free", told).unwrap();
+    println!("mode Enforce would delete {} of {filled}", frees(&found));
+}
+
+/// Returns when the bypass ends.
+fn the_bypass_relieves_it(cluster: &Cluster, prometheus: &Prometheus) -> String {
+    let began = std::time::Instant::now();
+    cluster.apply(&incident("Enforce", &after("+2 hours"))).unwrap();
+    let network = cluster.node("node2").unwrap().network().unwrap();
+    let entries = || network.sysctl("net.netfilter.nf_conntrack_count").unwrap().parse::<usize>().unwrap();
+    wait_until("the table has room", PATIENCE, || entries() < 10_000).unwrap();
+    println!("from apply to a table with room: {:?}", began.elapsed());
+    wait_until("new connections get through", PATIENCE, || ask(cluster)).unwrap();
+    cluster.wait_for("nodeplan/node2", "its level is normal", |plan| level(plan) == "Normal").unwrap();
+    cluster.wait_for("notrackpolicy/incident", "it is ready", is_ready).unwrap();
+    let is_full = |alert: &Value| alert["labels"]["alertname"] == "NotrackConntrackTableFull";
+    wait_until("no table is full", PATIENCE, || !prometheus.alerts().unwrap().iter().any(is_full)).unwrap();
+    let until = after("+10 seconds");
+    let patch = format!("{{\"spec\":{{\"expireTime\":\"{until}\"}}}}");
+    cluster.kubectl(&format!("patch notrackpolicy incident --type=merge -p {patch}")).unwrap();
+    until
+}
+
+fn it_ends_by_itself(cluster: &Cluster, until: String) {
+    let expired = |policy: &Value| condition(policy, "Ready") == Some(("False", "Expired"));
+    let found = cluster.wait_for("notrackpolicy/incident", "it has expired", expired).unwrap();
+    assert_eq!(found["spec"]["expireTime"], until, "the user's spec stays");
+    let gone = || cluster.rules().unwrap().values().all(|has| !has);
+    wait_until("no kernel holds rules of ours", PATIENCE, gone).unwrap();
+    assert!(ask(cluster));
+    let network = cluster.node("node2").unwrap().network().unwrap();
+    assert!(!network.conntrack("-p tcp --dport 8080").unwrap().is_empty(), "its traffic is tracked again");
+    cluster.kubectl("delete notrackpolicy incident").unwrap();
+}
