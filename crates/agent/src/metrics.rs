@@ -48,11 +48,11 @@ impl Metrics {
             )?,
             drops: make.counter(
                 "notrack_conntrack_drops_total",
-                "Packets dropped, and entries given up early to make room, because the table was full; since the network namespace was made.",
+                "Packets that tracking dropped (no room in the table, no memory, an unresolved clash) and entries given up early to make room; since the node started.",
             )?,
             insert_failed: make.counter(
                 "notrack_conntrack_insert_failures_total",
-                "Entries that could not be inserted, mostly because another packet was first; since the network namespace was made.",
+                "Entries that could not be inserted, mostly because another packet was first (a clash); since the node started.",
             )?,
             pressure: make.gauges(
                 "notrack_conntrack_pressure_level",

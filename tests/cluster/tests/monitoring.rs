@@ -48,7 +48,8 @@ fn what_people_watch_is_there() {
     the_dashboards_list_of_nodes_is_theirs(&cluster, &prometheus, &monitoring);
     no_alert_is_up(&prometheus, &monitoring);
     cluster.kubectl("delete notrackpolicy edge").unwrap();
-    incident::a_full_table_is_seen_relieved_and_given_back(&cluster, &prometheus);
+    incident::a_filling_table_is_relieved_and_given_back(&cluster, &prometheus);
+    incident::a_full_table_is_seen_and_given_room(&cluster, &prometheus);
 }
 
 fn every_program_is_read(cluster: &Cluster, prometheus: &Prometheus) {
