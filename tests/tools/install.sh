@@ -43,6 +43,8 @@ lacks unbound command -v unbound
 lacks dnsperf command -v dnsperf
 lacks openssh-server command -v sshd
 lacks openssh-client command -v ssh
+lacks git command -v git
+lacks redis-server command -v redis-server
 
 [ -n "$missing" ] || exit 0
 
@@ -91,6 +93,7 @@ for package in $missing; do
     unbound) service=unbound ;;
     openssh-server) service=ssh ;;
     prometheus) service=prometheus ;;
+    redis-server) service=redis-server ;;
     *) continue ;;
     esac
     if [ -d /run/systemd/system ]; then

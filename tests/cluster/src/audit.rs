@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -44,6 +44,32 @@ impl Cluster {
         requests.retain(|request| writes.contains(&request.verb.as_str()));
         Ok(requests)
     }
+
+    /// Fails unless the API server has made every object of ours of the kinds `first` before any of the kind `then`. Kinds
+    /// are named as in URLs.
+    pub fn was_made_in_order(&self, first: &[&str], then: &str) -> Result<()> {
+        let log = fs::read_to_string(self.audit_log())?;
+        let log: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let made = |resource: &str| -> Vec<usize> {
+            (0..).zip(&log).filter(|(_, line)| makes(line, resource)).map(|(place, _)| place).collect()
+        };
+        let start = *made(then).first().with_context(|| format!("there are no {then} of ours"))?;
+        for resource in first {
+            let end = *made(resource).last().with_context(|| format!("there are no {resource} of ours"))?;
+            ensure!(end < start, "{then} were made before {resource}");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a line of the log is about an object of ours that was made by it.
+fn makes(line: &Value, resource: &str) -> bool {
+    let about = &line["objectRef"];
+    about["resource"] == resource
+        && about["name"].as_str().is_some_and(|name| name.contains("notrack"))
+        && ["create", "patch"].contains(&line["verb"].as_str().unwrap_or_default())
+        && line["responseStatus"]["code"] == 201
+        && !line["requestURI"].as_str().unwrap_or_default().contains("dryRun=")
 }
 
 fn request(line: &Value) -> Option<Request> {

@@ -8,8 +8,10 @@
 //! # anyhow::Ok(())
 //! ```
 
+mod argocd;
 mod audit;
 mod cluster;
+mod git;
 mod helm;
 mod images;
 pub mod monitoring;
@@ -18,8 +20,10 @@ pub mod prometheus;
 mod testbed;
 mod traffic;
 
+pub use argocd::{ArgoCd, argocd, resource};
 pub use audit::Request;
 pub use cluster::{Cluster, Node, Options, PATIENCE, policy};
+pub use git::GitRepository;
 pub use helm::helm;
 pub use operator::{agent_pod, condition, is_ready};
 pub use testbed::repository;

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Instant;
 
 use notrack_cluster::{Cluster, Options, PATIENCE, condition, is_ready, policy};
@@ -87,24 +86,9 @@ fn a_namespace_that_refuses_agents_is_told_before(cluster: &Cluster) {
     cluster.kubectl(&format!("{label}privileged")).unwrap();
 }
 
-/// The API server's own order of the first successful writes.
 fn admission_policies_were_first(cluster: &Cluster) {
-    let log = fs::read_to_string(cluster.audit_log()).unwrap();
-    let written = |resource: &str| {
-        log.lines().position(|line| {
-            let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
-            let verb = line["verb"].as_str().unwrap_or_default();
-            line["objectRef"]["resource"] == resource
-                && line["objectRef"]["name"].as_str().is_some_and(|name| name.starts_with("notrack-"))
-                && !line["requestURI"].as_str().unwrap_or_default().contains("dryRun=")
-                && ["create", "patch"].contains(&verb)
-                && line["responseStatus"]["code"] == 201
-        })
-    };
-    let agents = written("daemonsets").unwrap();
-    for resource in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
-        assert!(written(resource).unwrap() < agents, "{resource} come after the agents");
-    }
+    let policies = ["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
+    cluster.was_made_in_order(&policies, "daemonsets").unwrap();
 }
 
 fn tests_pass(cluster: &Cluster) {

@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("ethtool", &["ethtool"]),
     ("firewalld", &["firewalld", "firewall-cmd"]),
     ("iproute2", &["ip", "ss", "tc"]),
+    ("git", &["git"]),
     ("ipset", &["ipset"]),
     (
         "iptables",
@@ -26,6 +27,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("openssh-client", &["ssh", "ssh-keygen", "ssh-keyscan"]),
     ("openssh-server", &["sshd"]),
     ("prometheus", &["prometheus", "promtool"]),
+    ("redis-server", &["redis-server"]),
     ("tcpdump", &["tcpdump"]),
     ("unbound", &["unbound"]),
     ("wrk", &["wrk"]),
