@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::cluster::{Cluster, PATIENCE};
 use crate::helm::helm;
+use crate::operator::condition;
 use crate::testbed::repository;
 
 /// What Argo CD finds in every installation, beside its definitions.
@@ -145,7 +146,9 @@ fn install(cluster: &Cluster, build: &Path) -> Result<()> {
         let definition = build.join(format!("crds/{kind}-crd.yaml"));
         run_ok(cluster.kubectl_command().args(["apply", "--server-side", "-f"]).arg(definition))?;
     }
-    cluster.kubectl("wait --for=condition=Established --timeout=60s crd/appprojects.argoproj.io")?;
+    cluster.wait_for("crd/appprojects.argoproj.io", "it is served", |definition| {
+        condition(definition, "Established").is_some_and(|(status, _)| status == "True")
+    })?;
     cluster.kubectl("create namespace argocd")?;
     let empty = CONFIG_MAPS.map(|name| {
         format!(

@@ -111,3 +111,18 @@ fn definitions_are_no_part_of_a_release_and_go_only_where_that_is_asked_for() {
         assert_eq!(has(values, "verbs: [delete]"), values == "crds.keep=false");
     }
 }
+
+/// What takes the text alone, as Argo CD does, would keep one of two and warn.
+#[test]
+fn every_object_is_in_the_text_once() {
+    for values in examples() {
+        let text = render(&["--values", &values]).unwrap();
+        let mut seen = BTreeSet::new();
+        for object in text.split("\n---\n") {
+            let line = |start: &str| object.lines().find(|line| line.starts_with(start)).map(str::to_owned);
+            let Some(kind) = line("kind: ") else { continue };
+            assert!(seen.insert((kind, line("  name: "))), "{values}: twice: {object}");
+        }
+        assert!(seen.len() > 10, "{values}: {seen:?}");
+    }
+}

@@ -1,0 +1,337 @@
+//! Everything through git, with a real Argo CD and the examples of `deploy/argocd/`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use notrack_cluster::{
+    ArgoCd, Cluster, GitRepository, Options, PATIENCE, is_ready, policy, repository, resource,
+};
+use notrack_lab::{run_ok, wait_until};
+use serde_json::{Value, json};
+
+const POLICIES: &str = "notrack-policies";
+/// Who stands before a node's port, and lets in what a connection is known of.
+const WALL: &str = "table inet site {
+  chain input {
+    type filter hook input priority 0; policy drop;
+    ct state established,related accept
+    tcp dport 9003 ct state new accept
+    tcp sport != 9003 tcp dport != 9003 accept
+    meta l4proto != tcp accept
+  }
+}";
+
+struct Site {
+    cluster: Cluster,
+    git: GitRepository,
+    argocd: ArgoCd,
+}
+
+#[test]
+fn argo_cd_installs_watches_repairs_and_removes() {
+    let site = start();
+    from_nothing_to_healthy_in_order(&site);
+    nothing_drifts_while_status_is_written(&site);
+    a_blocked_policy_is_degraded_and_says_why(&site);
+    a_change_in_git_changes_the_rules(&site);
+    what_is_changed_by_hand_is_repaired(&site);
+    what_is_ours_and_not_in_git_is_left_alone(&site);
+    a_file_that_goes_takes_its_rules_along(&site);
+    deleting_the_applications_ends(&site);
+}
+
+fn start() -> Site {
+    let cluster = Cluster::start(&Options::default()).unwrap();
+    cluster.load_images().unwrap();
+    let began = Instant::now();
+    let argocd = ArgoCd::start(&cluster, "node3").unwrap();
+    cluster
+        .kubectl("patch configmap argocd-cm --namespace argocd --patch-file deploy/argocd/argocd-cm.yaml")
+        .unwrap();
+    println!("Argo CD runs after {:?}", began.elapsed());
+    let git = GitRepository::new().unwrap();
+    git.copy("charts/notrack").unwrap();
+    git.write("policies/edge.yaml", &server("edge", "{}", 9001, "")).unwrap();
+    git.push("the operator and a policy").unwrap();
+    Site { cluster, git, argocd }
+}
+
+fn server(name: &str, selector: &str, port: u16, more: &str) -> String {
+    let flow =
+        format!("{{name: http, action: NoTrack, role: Server, ports: [{{protocol: TCP, port: {port}}}]}}");
+    policy(name, &format!("nodeSelector: {selector}\nflows:\n- {flow}\n{more}"))
+}
+
+impl Site {
+    /// An example, with this repository in place of the one that it names.
+    fn example(&self, file: &str) -> String {
+        let text = fs::read_to_string(repository().join("deploy/argocd").join(file)).unwrap();
+        let line = text.lines().find(|line| line.trim_start().starts_with("repoURL: ")).unwrap();
+        text.replace(line, &format!("    repoURL: {}", self.git.url()))
+    }
+
+    fn wait_for(&self, app: &str, why: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let found = self.cluster.wait_for(&format!("application/{app} -n argocd"), why, is);
+        found.unwrap_or_else(|error| {
+            let differences = self.argocd.cli(&format!("app diff {app} --exit-code=false"));
+            panic!("{error:#}\nit differs by {differences:?}\nArgo CD said: {}", self.argocd.said())
+        })
+    }
+
+    /// Commits, and has Argo CD look.
+    fn push(&self, app: &str, message: &str) {
+        self.git.push(message).unwrap();
+        self.cluster.refresh(app).unwrap();
+    }
+
+    fn patch(&self, what: &str, patch: Value) {
+        let mut command = self.cluster.kubectl_command();
+        command.arg("patch").args(what.split_whitespace()).args([
+            "--type=merge",
+            "--patch",
+            &patch.to_string(),
+        ]);
+        run_ok(&mut command).unwrap();
+    }
+
+    /// Whether every kernel holds rules for a port.
+    fn bypassed(&self, port: u16) -> bool {
+        self.nodes_with(port) == self.cluster.nodes.len()
+    }
+
+    fn nodes_with(&self, port: u16) -> usize {
+        let key = format!(". tcp . {port} ");
+        let networks = self.cluster.nodes.iter().map(|node| node.network().unwrap());
+        networks.filter(|network| network.ruleset().unwrap().contains(&key)).count()
+    }
+
+    fn uids(&self, what: &str) -> BTreeMap<String, String> {
+        let all = self.cluster.get(what).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let items = all["items"].as_array().unwrap().iter().map(|object| &object["metadata"]);
+        items.map(|object| (text(&object["name"]), text(&object["uid"]))).collect()
+    }
+}
+
+fn is_in_order(app: &Value) -> bool {
+    app["status"]["sync"]["status"] == "Synced"
+        && app["status"]["health"]["status"] == "Healthy"
+        && app["status"]["operationState"]["phase"] == "Succeeded"
+}
+
+fn from_nothing_to_healthy_in_order(site: &Site) {
+    let began = Instant::now();
+    // Both at once: the policies wait for their definition.
+    for file in ["notrack.yaml", "policies.yaml"] {
+        site.cluster.apply(&site.example(file)).unwrap();
+    }
+    let mut seen = Vec::new();
+    let healthy = || {
+        let app = site.cluster.application(POLICIES).unwrap();
+        let health = resource(&app, "NoTrackPolicy", "edge").map_or("", |(_, health, _)| health).to_owned();
+        if health == "Healthy" {
+            let edge = site.cluster.get("notrackpolicy/edge").unwrap();
+            assert!(is_ready(&edge), "healthy before it is ready: {edge:#}");
+        }
+        if seen.last() != Some(&health) {
+            seen.push(health);
+        }
+        is_in_order(&app)
+    };
+    wait_until("the policies are healthy", PATIENCE, healthy).unwrap_or_else(|error| {
+        panic!("{error:#} {:#} {}", site.cluster.application("notrack").unwrap(), site.argocd.said())
+    });
+    let app = site.wait_for("notrack", "it is in order", is_in_order);
+    println!("from nothing to Synced and Healthy in {:?}; the policy's health: {seen:?}", began.elapsed());
+    assert!(site.bypassed(9001));
+    for name in ["notrack", POLICIES] {
+        let app = site.cluster.application(name).unwrap();
+        println!(
+            "{name}: {} syncs, {}",
+            app["status"]["history"].as_array().unwrap().len(),
+            app["status"]["operationState"]
+        );
+    }
+
+    // Admission policies are a part of it like everything else, and nothing of Helm's own is left.
+    assert!(app["status"]["conditions"].is_null(), "{app:#}");
+    for name in ["notrack-agent-own-node", "notrack-privileged-fields"] {
+        for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"] {
+            let found = resource(&app, kind, name);
+            assert!(found.is_some_and(|(sync, ..)| sync == "Synced"), "{kind} {name}: {app:#}");
+        }
+    }
+    let test =
+        site.cluster.get("pods,configmaps -n notrack-system -l app.kubernetes.io/component=test").unwrap();
+    assert!(test["items"].as_array().unwrap().is_empty(), "{test:#}");
+    let before =
+        ["customresourcedefinitions", "validatingadmissionpolicies", "validatingadmissionpolicybindings"];
+    site.cluster.was_made_in_order(&before, "daemonsets").unwrap();
+    let namespace = site.cluster.get("namespace/notrack-system").unwrap();
+    assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
+}
+
+fn nothing_drifts_while_status_is_written(site: &Site) {
+    let before: Vec<Value> = ["notrack", POLICIES].map(|app| site.cluster.application(app).unwrap()).into();
+    let edge = site.cluster.get("notrackpolicy/edge").unwrap();
+    for packets in 0..100 {
+        let status = json!({"status": {"traffic": {"packets": packets}}});
+        site.patch("notrackpolicy/edge --subresource=status", status);
+        for app in &before {
+            let now = site.cluster.application(app["metadata"]["name"].as_str().unwrap()).unwrap();
+            assert_eq!(now["status"]["sync"]["status"], "Synced", "{now:#}");
+        }
+    }
+    for app in &before {
+        let name = app["metadata"]["name"].as_str().unwrap();
+        // Compares now, not as it was.
+        let differences = site.argocd.cli(&format!("app diff {name} --refresh")).unwrap();
+        assert_eq!(differences.trim(), "", "{name}");
+        let now = site.cluster.application(name).unwrap();
+        assert_eq!(now["status"]["history"], app["status"]["history"], "it was synced again");
+        assert_eq!(now["status"]["operationState"], app["status"]["operationState"]);
+        assert!(is_in_order(&now), "{now:#}");
+    }
+    let now = site.cluster.get("notrackpolicy/edge").unwrap();
+    assert_ne!(now["metadata"]["resourceVersion"], edge["metadata"]["resourceVersion"]);
+    assert_eq!(now["metadata"]["generation"], edge["metadata"]["generation"], "its spec was written");
+}
+
+fn a_blocked_policy_is_degraded_and_says_why(site: &Site) {
+    site.cluster.node("node1").unwrap().network().unwrap().nft(WALL).unwrap();
+    let walled = |more: &str| server("walled", "{matchLabels: {kubernetes.io/hostname: node1}}", 9003, more);
+    site.git.write("policies/walled.yaml", &walled("")).unwrap();
+    site.push(POLICIES, "a policy for a node with a firewall");
+    let app =
+        site.wait_for(POLICIES, "it is degraded", |app| app["status"]["health"]["status"] == "Degraded");
+    let (sync, health, message) = resource(&app, "NoTrackPolicy", "walled").unwrap();
+    println!("a blocked policy is {sync} and {health}: {message}");
+    assert_eq!((sync, health), ("Synced", "Degraded"));
+    assert!(message.contains("HostFirewallDrops") && message.contains("node1"), "{message}");
+    assert!(resource(&app, "NoTrackPolicy", "edge").is_some_and(|(_, health, _)| health == "Healthy"));
+
+    site.git.write("policies/walled.yaml", &walled("hostFirewall: Adapt")).unwrap();
+    site.push(POLICIES, "with the rules that it lacks");
+    site.wait_for(POLICIES, "it is in order again", |app| {
+        is_in_order(app)
+            && resource(app, "NoTrackPolicy", "walled").is_some_and(|(_, health, _)| health == "Healthy")
+    });
+    assert_eq!(site.nodes_with(9003), 1);
+}
+
+fn a_change_in_git_changes_the_rules(site: &Site) {
+    site.git.write("policies/edge.yaml", &server("edge", "{}", 9002, "")).unwrap();
+    let began = Instant::now();
+    site.push(POLICIES, "another port");
+    wait_until("every kernel runs the change", PATIENCE, || site.bypassed(9002)).unwrap();
+    println!("from git push to every kernel: {:?}", began.elapsed());
+    assert_eq!(site.nodes_with(9001), 0);
+    site.wait_for(POLICIES, "it is in order", is_in_order);
+}
+
+fn what_is_changed_by_hand_is_repaired(site: &Site) {
+    let began = Instant::now();
+    site.patch("notrackpolicy/edge", json!({"spec": {"mode": "Audit"}}));
+    let repaired = |policy: &Value| policy["spec"]["mode"] == "Enforce" && is_ready(policy);
+    site.cluster.wait_for("notrackpolicy/edge", "the spec is as in git", repaired).unwrap();
+    println!("a policy changed by hand is repaired after {:?}", began.elapsed());
+    wait_until("the rules are", PATIENCE, || site.bypassed(9002)).unwrap();
+
+    let image = "{.spec.template.spec.containers[0].image}";
+    let get = || {
+        let path = format!("get daemonset/notrack-agent -n notrack-system -o jsonpath={image}");
+        site.cluster.kubectl(&path).unwrap()
+    };
+    let meant = get();
+    let began = Instant::now();
+    site.cluster.kubectl("set image -n notrack-system daemonset/notrack-agent agent=no-such:1").unwrap();
+    wait_until("the agents are as in git", PATIENCE, || get() == meant).unwrap();
+    println!("a DaemonSet changed by hand is repaired after {:?}", began.elapsed());
+    for app in ["notrack", POLICIES] {
+        site.wait_for(app, "it is in order", is_in_order);
+    }
+}
+
+/// NodePlans, RuleSets and the Lease are the controller's, whatever Argo CD prunes, and however it knows what is its own.
+fn what_is_ours_and_not_in_git_is_left_alone(site: &Site) {
+    let ours =
+        || ["nodeplans", "rulesets", "crd -l app.kubernetes.io/name=notrack"].map(|kind| site.uids(kind));
+    let mine = ours();
+    assert!(mine.iter().all(|kind| !kind.is_empty()), "{mine:?}");
+    for (method, value, kind, name) in [
+        ("annotation", "apiPriority", "FlowSchema", "notrack-agents"),
+        ("label", "admissionPolicies", "ValidatingAdmissionPolicy", "notrack-agent-own-node"),
+    ] {
+        site.patch(
+            "configmap/argocd-cm -n argocd",
+            json!({"data": {"application.resourceTrackingMethod": method}}),
+        );
+        // The definitions leave git too: with them all policies would go.
+        let values = json!({value: {"enabled": false}, "crds": {"enabled": false}});
+        site.patch("application/notrack -n argocd", helm_values(values));
+        let what = format!("{kind}/{name}");
+        site.cluster.wait_for(&what, "it is pruned", Value::is_null).unwrap();
+        site.argocd.cli("app sync notrack --prune").unwrap();
+        assert_eq!(ours(), mine, "{method}");
+        assert!(is_ready(&site.cluster.get("notrackpolicy/edge").unwrap()));
+        let app = site.cluster.application("notrack").unwrap();
+        println!("{method}: {} {}", app["status"]["sync"]["status"], app["status"]["health"]["status"]);
+        site.patch("application/notrack -n argocd", helm_values(Value::Null));
+        let is_back = |app: &Value| is_in_order(app) && resource(app, kind, name).is_some();
+        site.wait_for("notrack", "it is as before", is_back);
+        assert_eq!(ours(), mine, "{method}");
+    }
+    site.wait_for(POLICIES, "it is in order", is_in_order);
+    let edge = site.cluster.get("notrackpolicy/edge").unwrap();
+    assert_eq!(
+        edge["metadata"]["labels"]["app.kubernetes.io/instance"], POLICIES,
+        "labels are what it goes by"
+    );
+}
+
+fn helm_values(values: Value) -> Value {
+    json!({"spec": {"source": {"helm": {"valuesObject": values}}}})
+}
+
+fn a_file_that_goes_takes_its_rules_along(site: &Site) {
+    site.git.remove("policies/walled.yaml").unwrap();
+    let began = Instant::now();
+    site.push(POLICIES, "no more");
+    wait_until("its rules are gone", PATIENCE, || site.nodes_with(9003) == 0).unwrap();
+    println!("from git push to no rule: {:?}", began.elapsed());
+    site.cluster.wait_for("notrackpolicy/walled", "it is gone", Value::is_null).unwrap();
+    site.wait_for(POLICIES, "it is in order", is_in_order);
+
+    // The last one stays: an empty folder may be a mistake.
+    site.git.remove("policies/edge.yaml").unwrap();
+    site.git.write("policies/README.md", "none for now\n").unwrap();
+    site.push(POLICIES, "none at all");
+    let refuses = |app: &Value| app["status"]["conditions"].to_string().contains("wipe out all resources");
+    let app = site.wait_for(POLICIES, "it refuses to remove everything", refuses);
+    assert_eq!(app["status"]["sync"]["status"], "OutOfSync");
+    assert!(site.bypassed(9002));
+}
+
+fn deleting_the_applications_ends(site: &Site) {
+    for app in [POLICIES, "notrack"] {
+        let began = Instant::now();
+        site.cluster.kubectl(&format!("delete application/{app} -n argocd --timeout=120s")).unwrap();
+        println!("deleting {app} took {:?}", began.elapsed());
+        if app == POLICIES {
+            assert!(site.cluster.get("notrackpolicy/edge").unwrap().is_null());
+            let gone = || site.cluster.rules().unwrap().values().all(|has| !has);
+            wait_until("no kernel holds rules of ours", PATIENCE, gone).unwrap();
+        }
+    }
+    let kinds = "daemonsets,deployments,services,serviceaccounts,poddisruptionbudgets,clusterroles,clusterrolebindings,\
+                 roles,rolebindings,flowschemas,prioritylevelconfigurations,validatingadmissionpolicies,\
+                 validatingadmissionpolicybindings";
+    let gone = || {
+        let left = site.cluster.get(&format!("{kinds} -A -l app.kubernetes.io/name=notrack")).unwrap();
+        left["items"].as_array().unwrap().is_empty()
+    };
+    wait_until("nothing of the chart is left", Duration::from_secs(30), gone).unwrap();
+    assert_eq!(site.uids("crd -l app.kubernetes.io/name=notrack").len(), 3, "definitions stay");
+}
