@@ -39,8 +39,9 @@ verify: ## fail where generated files drift
 	cargo test --locked --quiet --package notrack-agent --package notrack-controller metrics::
 	tests/tools/chart.sh --check
 
-testbed: tools ## build the Kubernetes that the cluster tests run on: once, some 15 minutes
+testbed: tools ## build the Kubernetes that the cluster tests run on, and Argo CD: once, some 25 minutes
 	"$$(tests/tools/testbed.sh)" build
+	tests/tools/argocd.sh
 
 test: lint testbed ## everything: lint, unit, property, snapshot, conformance, kernel and cluster tests
 	cargo build --locked --workspace

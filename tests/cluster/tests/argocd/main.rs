@@ -1,18 +1,17 @@
 //! Everything through git, with a real Argo CD and the examples of `deploy/argocd/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::time::{Duration, Instant};
+mod site;
 
-use notrack_cluster::{
-    ArgoCd, Cluster, GitRepository, Options, PATIENCE, is_ready, policy, repository, resource,
-};
-use notrack_lab::{run_ok, wait_until};
+use std::time::Instant;
+
+use notrack_cluster::{PATIENCE, is_ready, resource};
+use notrack_lab::wait_until;
 use serde_json::{Value, json};
 
-const POLICIES: &str = "notrack-policies";
-/// Who stands before a node's port, and lets in what a connection is known of.
+use site::{POLICIES, Site, is_in_order, server};
+
+/// Stands before a node's port, and lets in what a connection is known of.
 const WALL: &str = "table inet site {
   chain input {
     type filter hook input priority 0; policy drop;
@@ -23,102 +22,19 @@ const WALL: &str = "table inet site {
   }
 }";
 
-struct Site {
-    cluster: Cluster,
-    git: GitRepository,
-    argocd: ArgoCd,
-}
-
 #[test]
 fn argo_cd_installs_watches_repairs_and_removes() {
-    let site = start();
+    let site = site::start();
     from_nothing_to_healthy_in_order(&site);
     nothing_drifts_while_status_is_written(&site);
     a_blocked_policy_is_degraded_and_says_why(&site);
     a_change_in_git_changes_the_rules(&site);
     what_is_changed_by_hand_is_repaired(&site);
+    in_an_emergency_people_have_the_last_word(&site);
     what_is_ours_and_not_in_git_is_left_alone(&site);
+    what_is_excluded_is_not_watched(&site);
     a_file_that_goes_takes_its_rules_along(&site);
     deleting_the_applications_ends(&site);
-}
-
-fn start() -> Site {
-    let cluster = Cluster::start(&Options::default()).unwrap();
-    cluster.load_images().unwrap();
-    let began = Instant::now();
-    let argocd = ArgoCd::start(&cluster, "node3").unwrap();
-    cluster
-        .kubectl("patch configmap argocd-cm --namespace argocd --patch-file deploy/argocd/argocd-cm.yaml")
-        .unwrap();
-    println!("Argo CD runs after {:?}", began.elapsed());
-    let git = GitRepository::new().unwrap();
-    git.copy("charts/notrack").unwrap();
-    git.write("policies/edge.yaml", &server("edge", "{}", 9001, "")).unwrap();
-    git.push("the operator and a policy").unwrap();
-    Site { cluster, git, argocd }
-}
-
-fn server(name: &str, selector: &str, port: u16, more: &str) -> String {
-    let flow =
-        format!("{{name: http, action: NoTrack, role: Server, ports: [{{protocol: TCP, port: {port}}}]}}");
-    policy(name, &format!("nodeSelector: {selector}\nflows:\n- {flow}\n{more}"))
-}
-
-impl Site {
-    /// An example, with this repository in place of the one that it names.
-    fn example(&self, file: &str) -> String {
-        let text = fs::read_to_string(repository().join("deploy/argocd").join(file)).unwrap();
-        let line = text.lines().find(|line| line.trim_start().starts_with("repoURL: ")).unwrap();
-        text.replace(line, &format!("    repoURL: {}", self.git.url()))
-    }
-
-    fn wait_for(&self, app: &str, why: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let found = self.cluster.wait_for(&format!("application/{app} -n argocd"), why, is);
-        found.unwrap_or_else(|error| {
-            let differences = self.argocd.cli(&format!("app diff {app} --exit-code=false"));
-            panic!("{error:#}\nit differs by {differences:?}\nArgo CD said: {}", self.argocd.said())
-        })
-    }
-
-    /// Commits, and has Argo CD look.
-    fn push(&self, app: &str, message: &str) {
-        self.git.push(message).unwrap();
-        self.cluster.refresh(app).unwrap();
-    }
-
-    fn patch(&self, what: &str, patch: Value) {
-        let mut command = self.cluster.kubectl_command();
-        command.arg("patch").args(what.split_whitespace()).args([
-            "--type=merge",
-            "--patch",
-            &patch.to_string(),
-        ]);
-        run_ok(&mut command).unwrap();
-    }
-
-    /// Whether every kernel holds rules for a port.
-    fn bypassed(&self, port: u16) -> bool {
-        self.nodes_with(port) == self.cluster.nodes.len()
-    }
-
-    fn nodes_with(&self, port: u16) -> usize {
-        let key = format!(". tcp . {port} ");
-        let networks = self.cluster.nodes.iter().map(|node| node.network().unwrap());
-        networks.filter(|network| network.ruleset().unwrap().contains(&key)).count()
-    }
-
-    fn uids(&self, what: &str) -> BTreeMap<String, String> {
-        let all = self.cluster.get(what).unwrap();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let items = all["items"].as_array().into_iter().flatten().map(|object| &object["metadata"]);
-        items.map(|object| (text(&object["name"]), text(&object["uid"]))).collect()
-    }
-}
-
-fn is_in_order(app: &Value) -> bool {
-    app["status"]["sync"]["status"] == "Synced"
-        && app["status"]["health"]["status"] == "Healthy"
-        && app["status"]["operationState"]["phase"] == "Succeeded"
 }
 
 fn from_nothing_to_healthy_in_order(site: &Site) {
@@ -140,7 +56,7 @@ fn from_nothing_to_healthy_in_order(site: &Site) {
         }
         is_in_order(&app)
     };
-    wait_until("the policies are healthy", PATIENCE, healthy).unwrap_or_else(|error| {
+    wait_until("the policies are healthy", 2 * PATIENCE, healthy).unwrap_or_else(|error| {
         panic!("{error:#} {:#} {}", site.cluster.application("notrack").unwrap(), site.argocd.said())
     });
     let app = site.wait_for("notrack", "it is in order", is_in_order);
@@ -227,9 +143,10 @@ fn a_change_in_git_changes_the_rules(site: &Site) {
 fn what_is_changed_by_hand_is_repaired(site: &Site) {
     let began = Instant::now();
     site.patch("notrackpolicy/edge", json!({"spec": {"mode": "Audit"}}));
-    let repaired = |policy: &Value| policy["spec"]["mode"] == "Enforce" && is_ready(policy);
+    let repaired = |policy: &Value| policy["spec"]["mode"] == "Enforce";
     site.cluster.wait_for("notrackpolicy/edge", "the spec is as in git", repaired).unwrap();
     println!("a policy changed by hand is repaired after {:?}", began.elapsed());
+    site.cluster.wait_for("notrackpolicy/edge", "it is ready again", is_ready).unwrap();
     wait_until("the rules are", PATIENCE, || site.bypassed(9002)).unwrap();
 
     let image = "{.spec.template.spec.containers[0].image}";
@@ -247,6 +164,18 @@ fn what_is_changed_by_hand_is_repaired(site: &Site) {
     }
 }
 
+/// As docs/argocd.md says.
+fn in_an_emergency_people_have_the_last_word(site: &Site) {
+    site.argocd.cli(&format!("app set {POLICIES} --sync-policy none")).unwrap();
+    site.cluster.kubectl("delete notrackpolicy edge").unwrap();
+    let knows = |app: &Value| app["status"]["sync"]["status"] == "OutOfSync";
+    site.wait_for(POLICIES, "it says that a policy is missing", knows);
+    wait_until("its rules are gone", PATIENCE, || site.nodes_with(9002) == 0).unwrap();
+    site.argocd.cli(&format!("app set {POLICIES} --sync-policy automated --auto-prune --self-heal")).unwrap();
+    site.wait_for(POLICIES, "it is in order", is_in_order);
+    assert!(site.bypassed(9002));
+}
+
 /// NodePlans and RuleSets are the controller's, definitions are everybody's: whatever Argo CD prunes, and however it knows
 /// what is its own.
 fn what_is_ours_and_not_in_git_is_left_alone(site: &Site) {
@@ -255,7 +184,7 @@ fn what_is_ours_and_not_in_git_is_left_alone(site: &Site) {
     let mine = ours();
     assert!(mine.iter().all(|kind| !kind.is_empty()), "{mine:?}");
     for (method, mark, value, kind, name) in [
-        ("label", "app.kubernetes.io/instance", "apiPriority", "FlowSchema", "notrack-agents"),
+        // Argo CD's default first: it leaves the marks of the other one as they are.
         (
             "annotation",
             "argocd.argoproj.io/tracking-id",
@@ -263,10 +192,12 @@ fn what_is_ours_and_not_in_git_is_left_alone(site: &Site) {
             "ValidatingAdmissionPolicy",
             "notrack-agent-own-node",
         ),
+        ("label", "app.kubernetes.io/instance", "apiPriority", "FlowSchema", "notrack-agents"),
     ] {
         let settings = json!({"data": {"application.resourceTrackingMethod": method}});
         site.patch("configmap/argocd-cm -n argocd", settings);
-        site.cluster.refresh(POLICIES).unwrap();
+        // What it has compared before counts no more.
+        site.argocd.cli(&format!("app get {POLICIES} --hard-refresh")).unwrap();
         let is_marked = |policy: &Value| policy["metadata"].to_string().contains(mark);
         site.cluster.wait_for("notrackpolicy/edge", "Argo CD has marked it as its own", is_marked).unwrap();
         let plans = site.cluster.get("nodeplans,rulesets").unwrap();
@@ -289,6 +220,20 @@ fn what_is_ours_and_not_in_git_is_left_alone(site: &Site) {
     site.wait_for(POLICIES, "it is in order", is_in_order);
 }
 
+fn what_is_excluded_is_not_watched(site: &Site) {
+    let excluded = "- apiGroups: [notrack.dev]\n  kinds: [NodePlan, RuleSet]\n  clusters: ['*']\n";
+    let before = ["notrackpolicies", "nodeplans", "rulesets"].map(|kind| site.watched(kind));
+    assert!(before.iter().all(|times| *times > 0), "{before:?}");
+    site.patch("configmap/argocd-cm -n argocd", json!({"data": {"resource.exclusions": excluded}}));
+    let anew = || site.watched("notrackpolicies") > before[0];
+    wait_until("Argo CD begins anew", PATIENCE, anew).unwrap();
+    for app in ["notrack", POLICIES] {
+        site.argocd.cli(&format!("app get {app} --hard-refresh")).unwrap();
+        site.wait_for(app, "it is in order", is_in_order);
+    }
+    assert_eq!([site.watched("nodeplans"), site.watched("rulesets")], before[1..]);
+}
+
 fn helm_values(values: Value) -> Value {
     json!({"spec": {"source": {"helm": {"valuesObject": values}}}})
 }
@@ -309,7 +254,7 @@ fn a_file_that_goes_takes_its_rules_along(site: &Site) {
     let refuses = |app: &Value| app["status"]["conditions"].to_string().contains("wipe out all resources");
     let app = site.wait_for(POLICIES, "it refuses to remove everything", refuses);
     assert_eq!(app["status"]["sync"]["status"], "OutOfSync");
-    assert!(site.bypassed(9002));
+    assert!(is_ready(&site.cluster.get("notrackpolicy/edge").unwrap()) && site.bypassed(9002));
 }
 
 fn deleting_the_applications_ends(site: &Site) {
@@ -330,6 +275,6 @@ fn deleting_the_applications_ends(site: &Site) {
         let left = site.cluster.get(&format!("{kinds} -A -l app.kubernetes.io/name=notrack")).unwrap();
         left["items"].as_array().is_none_or(Vec::is_empty)
     };
-    wait_until("nothing of the chart is left", Duration::from_secs(30), gone).unwrap();
+    wait_until("nothing of the chart is left", PATIENCE, gone).unwrap();
     assert_eq!(site.uids("crd -l app.kubernetes.io/name=notrack").len(), 3, "definitions stay");
 }
