@@ -45,6 +45,8 @@ lacks openssh-server command -v sshd
 lacks openssh-client command -v ssh
 lacks git command -v git
 lacks redis-server command -v redis-server
+lacks buildah command -v buildah
+lacks mmdebstrap command -v mmdebstrap
 
 [ -n "$missing" ] || exit 0
 

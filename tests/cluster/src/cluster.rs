@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::images::image;
+use crate::images::{PROGRAMS, image};
 use crate::testbed::{launcher, repository};
 
 /// What anything in a cluster may take on a busy machine.
@@ -186,10 +186,14 @@ impl Cluster {
 
     /// Puts the images of our programs onto every node.
     pub fn load_images(&self) -> Result<()> {
-        for program in ["notrack-agent", "notrack-controller"] {
-            let archive = image(&self.launcher, self.folder.path(), program)?;
-            run_ok(Command::new(&self.launcher).arg("load").arg(&self.described.dir).arg(archive))?;
-        }
+        PROGRAMS
+            .into_iter()
+            .try_for_each(|program| self.load(&image(&self.launcher, self.folder.path(), program)?))
+    }
+
+    /// Puts the image of an archive onto every node.
+    pub fn load(&self, archive: &Path) -> Result<()> {
+        run_ok(Command::new(&self.launcher).arg("load").arg(&self.described.dir).arg(archive))?;
         Ok(())
     }
 

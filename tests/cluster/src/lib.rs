@@ -10,6 +10,7 @@
 
 mod argocd;
 mod audit;
+mod buildah;
 mod cluster;
 mod git;
 mod helm;
@@ -22,6 +23,7 @@ mod traffic;
 
 pub use argocd::{ArgoCd, argocd, resource};
 pub use audit::Request;
+pub use buildah::{Buildah, Built};
 pub use cluster::{Cluster, Node, Options, PATIENCE, policy};
 pub use git::GitRepository;
 pub use helm::helm;

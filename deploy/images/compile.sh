@@ -1,0 +1,18 @@
+#!/bin/sh
+# compile.sh FOLDER: both programs into FOLDER, each with the licences of the crates in it. The same sources and the same
+# compiler give the same bytes, wherever the sources and the crates lie.
+set -eu
+folder=$1
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+mkdir -p "$folder"
+
+# Paths are in panic messages, and in those of the C code of ring.
+export RUSTFLAGS="--remap-path-prefix=$PWD=/src --remap-path-prefix=$cargo_home=/cargo"
+export CFLAGS="-ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo"
+export CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_INCREMENTAL=0
+target=${CARGO_TARGET_DIR:-target}
+cargo build --locked --release --package notrack-agent --package notrack-controller
+for program in notrack-agent notrack-controller; do
+    cp "$target/release/$program" "$folder"
+    deploy/images/licences.sh "$program" >"$folder/$program.licences"
+done
