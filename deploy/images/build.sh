@@ -16,6 +16,9 @@ for name in SOURCE RUST_IMAGE DEBIAN_IMAGE; do
 done
 if [ -n "${PROGRAMS-}" ]; then
     options+=(--build-arg PROGRAMS=given --build-context "given-programs=$(realpath "$PROGRAMS")")
+else
+    # The Dockerfile's own default, which buildah 1.28 does not look at where it names a stage.
+    options+=(--build-arg PROGRAMS=compiled)
 fi
 
 if command -v buildah >/dev/null; then
