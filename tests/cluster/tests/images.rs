@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use notrack_cluster::{Buildah, Built, Cluster, Options, is_ready, policy};
 use serde_json::Value;
 
-/// What an image may hold beside its program, in bytes: 3.0 MB of libraries and licences when this was written.
+/// What an image may hold beside its program, in bytes: 2.8 MB of libraries and licences when this was written.
 const BESIDE_THE_PROGRAM: u64 = 3_500_000;
 
 #[test]
