@@ -270,6 +270,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
+// Those of Argo CD's own go.mod, which do not count here: with another version of it, copy them again. 3.6 needs Go 1.27.
 replace (
 	github.com/golang/protobuf => github.com/golang/protobuf v1.5.4
 	github.com/grpc-ecosystem/grpc-gateway => github.com/grpc-ecosystem/grpc-gateway v1.16.0
@@ -313,5 +314,6 @@ replace (
 	k8s.io/sample-controller => k8s.io/sample-controller v0.36.1
 )
 
-// A replacement of a dependency's go.mod does not count here, and the published archive lacks the folder that it names.
+// The published archive lacks the folder by which Argo CD replaces this one: here is a version of about its age. Without a
+// version on the left, or the one that Argo CD requires would stay.
 replace github.com/argoproj/argo-cd/gitops-engine => github.com/argoproj/argo-cd/gitops-engine v0.0.0-20260914071520-c9c369efcc5b

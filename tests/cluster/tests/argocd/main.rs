@@ -222,16 +222,20 @@ fn what_is_ours_and_not_in_git_is_left_alone(site: &Site) {
 
 fn what_is_excluded_is_not_watched(site: &Site) {
     let excluded = "- apiGroups: [notrack.dev]\n  kinds: [NodePlan, RuleSet]\n  clusters: ['*']\n";
-    let before = ["notrackpolicies", "nodeplans", "rulesets"].map(|kind| site.watched(kind));
+    let before = ["notrackpolicies", "nodeplans", "rulesets"].map(|kind| site.listed(kind));
     assert!(before.iter().all(|times| *times > 0), "{before:?}");
     site.patch("configmap/argocd-cm -n argocd", json!({"data": {"resource.exclusions": excluded}}));
-    let anew = || site.watched("notrackpolicies") > before[0];
-    wait_until("Argo CD begins anew", PATIENCE, anew).unwrap();
+    // It forgets what it knows when it reads the setting, and asks again when it needs to know.
+    let asks_again = || {
+        site.cluster.refresh(POLICIES).unwrap();
+        site.listed("notrackpolicies") > before[0]
+    };
+    wait_until("Argo CD asks again", PATIENCE, asks_again).unwrap();
     for app in ["notrack", POLICIES] {
         site.argocd.cli(&format!("app get {app} --hard-refresh")).unwrap();
         site.wait_for(app, "it is in order", is_in_order);
     }
-    assert_eq!([site.watched("nodeplans"), site.watched("rulesets")], before[1..]);
+    assert_eq!([site.listed("nodeplans"), site.listed("rulesets")], before[1..]);
 }
 
 fn helm_values(values: Value) -> Value {

@@ -41,14 +41,12 @@ pub fn server(name: &str, selector: &str, port: u16, more: &str) -> String {
 }
 
 impl Site {
-    /// How often Argo CD has asked for all objects of one of our kinds, or to be told of their changes.
-    pub fn watched(&self, resource: &str) -> usize {
+    /// How often Argo CD has asked for all objects of one of our kinds, as it does before it watches them.
+    pub fn listed(&self, resource: &str) -> usize {
         let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
         let lines = log.lines().filter(|line| line.contains("\"userAgent\":\"argocd-application-controller"));
-        let asks = |line: &Value| {
-            line["objectRef"]["resource"] == resource && (line["verb"] == "list" || line["verb"] == "watch")
-        };
-        lines.filter(|line| serde_json::from_str(line).is_ok_and(|line| asks(&line))).count()
+        let lists = |line: &Value| line["objectRef"]["resource"] == resource && line["verb"] == "list";
+        lines.filter(|line| serde_json::from_str(line).is_ok_and(|line| lists(&line))).count()
     }
 
     /// An example, with this repository in place of the one that it names.
