@@ -15,6 +15,7 @@ mod cluster;
 mod git;
 mod helm;
 mod images;
+pub mod load;
 pub mod monitoring;
 mod operator;
 pub mod prometheus;

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use notrack_cluster::load::{self, Load};
 use notrack_cluster::{Cluster, Options, PATIENCE, condition, is_ready, policy};
-use notrack_lab::{run_ok, wait_until};
+use notrack_lab::{Background, run_ok, wait_until};
 use serde_json::Value;
+use tempfile::TempDir;
 
 const INSTALL: &str =
     "install notrack charts/notrack --namespace notrack-system --create-namespace --wait --timeout 3m";
@@ -27,13 +29,18 @@ fn the_chart_is_installed_upgraded_rolled_back_and_removed() {
     admission_policies_were_first(&cluster);
     tests_pass(&cluster);
 
-    cluster.apply(&server("edge", 8080)).unwrap();
-    cluster.wait_for("notrackpolicy/edge", "it is ready", is_ready).unwrap();
+    cluster.apply(&server("edge", "TCP", WEB)).unwrap();
+    cluster.apply(&server("dns", "UDP", DNS)).unwrap();
+    for policy in ["edge", "dns"] {
+        cluster.wait_for(&format!("notrackpolicy/{policy}"), "it is ready", is_ready).unwrap();
+    }
     let enforced = rules(&cluster);
     assert!(enforced.values().all(|rules| rules.contains("8080")), "{enforced:?}");
 
+    let traffic = Traffic::start(&cluster);
     an_upgrade_replaces_the_programs_and_keeps_the_rules(&cluster, &enforced);
     a_rollback_does_too(&cluster, &enforced);
+    traffic.nothing_was_lost(&cluster);
     a_second_release_is_refused(&cluster);
     definitions_go_up_and_never_down(&cluster);
     an_uninstall_without_hooks_leaves_the_rules(&cluster, &enforced);
@@ -43,10 +50,53 @@ fn the_chart_is_installed_upgraded_rolled_back_and_removed() {
     without_keep_nothing_stays(&cluster);
 }
 
-fn server(name: &str, port: u16) -> String {
-    let flow =
-        format!("{{name: http, action: NoTrack, role: Server, ports: [{{protocol: TCP, port: {port}}}]}}");
+/// What nginx and unbound listen on.
+const WEB: u16 = 8080;
+const DNS: u16 = 53;
+
+fn server(name: &str, protocol: &str, port: u16) -> String {
+    let ports = format!("ports: [{{protocol: {protocol}, port: {port}}}]");
+    let flow = format!("{{name: served, action: NoTrack, role: Server, {ports}}}");
     policy(name, &format!("nodeSelector: {{}}\nflows:\n- {flow}"))
+}
+
+/// An ingress node under wrk and a DNS node under dnsperf, both bypassed, as long as this lives.
+struct Traffic {
+    http: Load,
+    dns: Load,
+    _servers: [Background; 2],
+    _folder: TempDir,
+}
+
+impl Traffic {
+    fn start(cluster: &Cluster) -> Traffic {
+        let folder = tempfile::tempdir().unwrap();
+        let [web, resolver] = ["node1", "node2"].map(|name| cluster.node(name).unwrap());
+        let servers = [
+            load::nginx(web, WEB, folder.path()).unwrap(),
+            load::unbound(resolver, DNS, folder.path()).unwrap(),
+        ];
+        Traffic {
+            http: Load::http(&web.address, WEB, folder.path()).unwrap(),
+            dns: Load::dns(&resolver.address, DNS, folder.path()).unwrap(),
+            _servers: servers,
+            _folder: folder,
+        }
+    }
+
+    fn nothing_was_lost(self, cluster: &Cluster) {
+        // While it still flows: a moment without the rules would have left entries that live for minutes.
+        for (node, protocol, port) in [("node1", "tcp", WEB), ("node2", "udp", DNS)] {
+            let network = cluster.node(node).unwrap().network().unwrap();
+            let port = port.to_string();
+            let list = ["-L", "-p", protocol, "--dport", &port];
+            let entries = run_ok(network.command("conntrack").args(list)).unwrap();
+            assert_eq!(entries, "", "{node} tracks what it bypassed all the time");
+        }
+        let counted = [self.http.stop().unwrap(), self.dns.stop().unwrap()];
+        println!("under upgrade and rollback, HTTP and DNS: {counted:?}");
+        assert!(counted.iter().all(|counted| counted.lost == 0 && counted.asked > 1000), "{counted:?}");
+    }
 }
 
 /// Each node's rules with their handles, without what counts, runs out or belongs to an agent.

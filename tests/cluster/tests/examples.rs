@@ -68,7 +68,9 @@ fn readme_commands() -> Vec<String> {
 /// Runs a command as it stands, by a shell, in the repository, with `kubectl` and `helm` of the test bed.
 fn as_written(cluster: &Cluster, command: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    for (name, program) in [("kubectl", cluster.kubectl_path().into()), ("helm", helm().unwrap().get_program().to_owned())] {
+    for (name, program) in
+        [("kubectl", cluster.kubectl_path().into()), ("helm", helm().unwrap().get_program().to_owned())]
+    {
         std::os::unix::fs::symlink(&program, folder.path().join(name)).unwrap();
     }
     let path = std::env::var("PATH").unwrap();
