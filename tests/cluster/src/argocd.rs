@@ -43,9 +43,9 @@ const REPO_SERVER: u16 = 8081;
 #[derive(Debug)]
 pub struct ArgoCd {
     // In this order they end: who asks before who answers.
-    _server: Background,
-    _controller: Background,
-    _repo_server: Background,
+    server: Background,
+    controller: Background,
+    repo_server: Background,
     _redis: Background,
     network: Namespace,
     // What they write.
@@ -104,27 +104,21 @@ impl ArgoCd {
             .concat(),
         )?;
         wait_for_port(&network, &mut server, SERVER)?;
-        Ok(ArgoCd {
-            _server: server,
-            _controller: controller,
-            _repo_server: repo_server,
-            _redis: redis,
-            network,
-            folder,
-        })
+        Ok(ArgoCd { server, controller, repo_server, _redis: redis, network, folder })
     }
 
     /// `argocd` with the words of `arguments`.
     pub fn cli(&self, arguments: &str) -> Result<String> {
         let mut command = self.network.command(&self.folder.path().join("bin/argocd").to_string_lossy());
-        command.env("HOME", self.folder.path()).current_dir(self.folder.path());
+        let folder = self.folder.path();
+        command.env("HOME", folder).env("TMPDIR", folder.join("tmp")).current_dir(folder);
         command.args(["--server", "127.0.0.1:8080", "--plaintext", "--auth-token", "none"]);
         run_ok(command.args(arguments.split_whitespace()))
     }
 
     /// What the programs have said; for errors.
     pub fn said(&self) -> String {
-        let all = [&self._repo_server, &self._controller, &self._server];
+        let all = [&self.repo_server, &self.controller, &self.server];
         all.map(|program| program.output()).concat()
     }
 }

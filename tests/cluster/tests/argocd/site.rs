@@ -11,9 +11,10 @@ use serde_json::Value;
 pub const POLICIES: &str = "notrack-policies";
 
 pub struct Site {
+    // Ends first: it runs on a node.
+    pub argocd: ArgoCd,
     pub cluster: Cluster,
     pub git: GitRepository,
-    pub argocd: ArgoCd,
 }
 
 /// A cluster with an Argo CD that knows our health checks, and a repository with the chart and a policy.
@@ -30,7 +31,7 @@ pub fn start() -> Site {
     git.copy("charts/notrack").unwrap();
     git.write("policies/edge.yaml", &server("edge", "{}", 9001, "")).unwrap();
     git.push("the operator and a policy").unwrap();
-    Site { cluster, git, argocd }
+    Site { argocd, cluster, git }
 }
 
 /// A policy for a server; `more` is what its spec has besides.
