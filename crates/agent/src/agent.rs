@@ -99,6 +99,7 @@ impl Agent {
 
     /// One step: look, reconcile where anything changed, sample, report.
     pub fn step(&mut self, changed: bool) {
+        self.shown.begins();
         let addresses = facts::addresses();
         self.reconcile_if_needed(changed, &addresses);
         self.sweep_if_due();
@@ -149,9 +150,10 @@ impl Agent {
                     self.sweep_at = Some(Instant::now() + SECOND_SWEEP);
                     self.count_at = None;
                     self.renew_at = self.lease.map(|lease| Instant::now() + lease / RENEWALS);
-                } else if self.renew_at.is_none() {
-                    // Adopted from an earlier agent: the lease may be near its end.
+                } else if self.programmed.is_none() {
+                    // Adopted from an earlier agent: the lease may be near its end, a sweep may not have come to its own.
                     self.renew_at = self.lease.map(|_| Instant::now());
+                    self.sweep_at = Some(Instant::now());
                 }
                 self.programmed = Some(programmed);
                 self.stands = true;

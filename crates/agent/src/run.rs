@@ -123,8 +123,7 @@ fn once(mut agent: Agent) -> ExitCode {
 
 /// Until a signal asks to stop. The rules stay then: an upgrade must not lose a packet.
 async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<()> {
-    let listener = server::listen(args.listen).await?;
-    let server = tokio::spawn(server::serve(listener, agent.shown.clone(), agent.metrics.registry.clone()));
+    server::start(args.listen, agent.shown.clone(), agent.metrics.registry.clone())?;
     let (changed, mut changes) = mpsc::channel(1);
     let _watcher = watch(&folder, changed)?;
     tracing::info!(folder = %folder.display(), status = %args.listen, "started");
@@ -140,7 +139,6 @@ async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<
         tokio::select! {
             signal = &mut stop => {
                 tracing::info!(signal = signal?, "stopped; the rules stay");
-                server.abort();
                 return Ok(());
             }
             Some(()) = changes.recv() => settled = Some(Instant::now() + SETTLE),

@@ -1,6 +1,7 @@
 //! What the agent's server shows.
 
 use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use notrack_api::ConditionStatus;
 use notrack_api::condition::READY;
@@ -8,16 +9,26 @@ use notrack_runtime::server::Source;
 
 use crate::report::Report;
 
+/// A step that takes longer hangs: sweeping a table of millions of entries, the longest work there is, takes minutes.
+const STUCK: Duration = Duration::from_secs(600);
+
 /// The last report; written by the agent alone.
 #[derive(Default)]
 pub struct Shown {
     report: RwLock<Option<Report>>,
+    /// When the last step began.
+    began: RwLock<Option<Instant>>,
 }
 
 impl Shown {
     /// Shows a report from now on.
     pub fn set(&self, report: Report) {
         *self.report.write().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
+    /// Notes that a step begins.
+    pub fn begins(&self) {
+        *self.began.write().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// The last report.
@@ -28,7 +39,9 @@ impl Shown {
 
 impl Source for Shown {
     fn healthy(&self) -> Result<(), String> {
-        Ok(())
+        let began = *self.began.read().unwrap_or_else(PoisonError::into_inner);
+        let age = began.map(|began| began.elapsed()).unwrap_or_default();
+        if age < STUCK { Ok(()) } else { Err(format!("its last step began {} s ago", age.as_secs())) }
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -36,13 +36,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 async fn live(args: Args) -> anyhow::Result<()> {
     let stop_signal = shutdown::requested();
     tokio::pin!(stop_signal);
-    let listener = server::listen(args.listen).await?;
     let config = config().await.context("no access to a cluster: neither in a pod nor KUBECONFIG")?;
     let client = Client::try_from(config)?;
     let identity = args.identity.clone().unwrap_or_else(random_identity);
     let metrics = Metrics::new()?;
     let shown = Arc::new(Shown::new(&identity));
-    tokio::spawn(server::serve(listener, shown.clone(), metrics.registry.clone()));
+    server::start(args.listen, shown.clone(), metrics.registry.clone())?;
     tracing::info!(identity, listen = %args.listen, version = env!("CARGO_PKG_VERSION"), "started");
 
     let (updates, mut learned) = mpsc::channel(1024);

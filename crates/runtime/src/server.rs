@@ -27,19 +27,26 @@ struct Shared {
     registry: Registry,
 }
 
-/// Listens on an address. Separate from [`serve`], so that a taken port is an error at start.
-pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// Serves as long as the program lives, on a thread of its own: whoever asks whether it lives must not wait for its work. A
+/// taken port is an error at once.
+pub fn start(address: SocketAddr, source: Arc<dyn Source>, registry: Registry) -> anyhow::Result<()> {
+    let listener = std::net::TcpListener::bind(address).map_err(|error| {
         anyhow::anyhow!("cannot listen on {address}: {error}; choose another address with --listen")
-    })
+    })?;
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let serve = move || {
+        let served =
+            runtime.block_on(async { serve(TcpListener::from_std(listener)?, source, registry).await });
+        if let Err(error) = served {
+            tracing::error!("status and metrics are served no longer: {error}");
+        }
+    };
+    std::thread::Builder::new().name("server".to_owned()).spawn(serve)?;
+    Ok(())
 }
 
-/// Serves until the future is dropped.
-pub async fn serve(
-    listener: TcpListener,
-    source: Arc<dyn Source>,
-    registry: Registry,
-) -> std::io::Result<()> {
+async fn serve(listener: TcpListener, source: Arc<dyn Source>, registry: Registry) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|State(shared): State<Shared>| async move { answer(shared.source.healthy()) }))
         .route("/readyz", get(|State(shared): State<Shared>| async move { answer(shared.source.ready()) }))

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use notrack_lab::run_ok;
+use anyhow::Result;
+use notrack_lab::{built, run_ok};
 
 /// The tag that `deploy/` names.
 pub const TAG: &str = env!("CARGO_PKG_VERSION");
@@ -26,18 +26,7 @@ pub fn image(launcher: &Path, folder: &Path, program: &str) -> Result<PathBuf> {
 /// program.
 pub fn strip(program: &str, folder: &Path) -> Result<PathBuf> {
     let stripped = folder.join(program);
-    fs::copy(binary(program)?, &stripped)?;
+    fs::copy(built(program)?, &stripped)?;
     run_ok(Command::new("strip").arg("--strip-debug").arg(&stripped))?;
     Ok(stripped)
-}
-
-/// A program that cargo built beside this one.
-fn binary(program: &str) -> Result<PathBuf> {
-    // target/debug/deps/<test> lies two levels below target/debug/<program>, a program one.
-    let own = std::env::current_exe()?;
-    let folders = own.ancestors().skip(1).take(2);
-    let found = folders.map(|folder| folder.join(program)).find(|path| path.is_file());
-    let found = found.with_context(|| format!("{program} is missing: run cargo build --workspace first"))?;
-    ensure!(found.is_file());
-    Ok(found)
 }

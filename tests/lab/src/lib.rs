@@ -33,5 +33,5 @@ pub use namespace::{Counter, Namespace};
 pub use packet::{Flow, IcmpError, fragments, icmp_error, ip_packet, tcp};
 pub use process::{Background, run_ok, run_ok_with_input, wait_until};
 pub use raw::{RAW_MARK, RawSocket, Tun};
-pub use tools::{locate, require_root, require_tools};
+pub use tools::{built, locate, require_root, require_tools};
 pub use topology::{Line, Pair};

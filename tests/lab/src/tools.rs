@@ -4,7 +4,7 @@ use std::env;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Tools by the Debian package that brings them; `tests/tools/install.sh` installs these.
 const PACKAGES: &[(&str, &[&str])] = &[
@@ -76,6 +76,15 @@ pub fn require_root() -> Result<()> {
 
 fn package_of(program: &str) -> &str {
     PACKAGES.iter().find(|(_, programs)| programs.contains(&program)).map_or(program, |(package, _)| package)
+}
+
+/// A program that cargo built beside this one.
+pub fn built(program: &str) -> Result<PathBuf> {
+    // target/debug/deps/<test> lies two levels below target/debug/<program>, a program one.
+    let own = env::current_exe()?;
+    let mut folders = own.ancestors().skip(1).take(2);
+    let found = folders.find_map(|folder| Some(folder.join(program)).filter(|path| path.is_file()));
+    found.with_context(|| format!("{program} is missing: run cargo build --workspace first"))
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use notrack_lab::{Background, Namespace, run_ok};
+use anyhow::{Context, Result};
+use notrack_lab::{Background, Namespace, built, run_ok};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,17 +20,7 @@ const PORT: u16 = 9811;
 
 /// The agent that cargo built beside this test.
 pub fn binary() -> Result<PathBuf> {
-    program("notrack-agent")
-}
-
-/// A program that cargo built beside this test.
-pub fn program(name: &str) -> Result<PathBuf> {
-    // target/debug/deps/<test> lies two levels below target/debug/notrack-agent.
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("the test lies in no target folder")?;
-    let binary = folder.join(name);
-    ensure!(binary.is_file(), "{} is missing: run cargo build --workspace first", binary.display());
-    Ok(binary)
+    built("notrack-agent")
 }
 
 /// A policy file; `spec` is what it has beside a selector of every node.

@@ -4,8 +4,8 @@
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
-use notrack_lab::{Background, Namespace, Pair, run_ok_with_input};
-use notrack_netns::agent::{PATIENCE, Policies, program, server};
+use notrack_lab::{Background, Namespace, Pair, built, run_ok_with_input};
+use notrack_netns::agent::{PATIENCE, Policies, server};
 use notrack_netns::{track, traffic};
 
 const FIREWALL: &str = "table inet site {
@@ -20,7 +20,7 @@ const FIREWALL: &str = "table inet site {
 
 /// Exit status and everything said.
 fn check(host: &Namespace, policies: &Policies, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = host.command(&program("kubectl-notrack").unwrap().to_string_lossy());
+    let mut command = host.command(&built("kubectl-notrack").unwrap().to_string_lossy());
     command.arg("check").arg(policies.path()).args(arguments);
     let mut check = Background::spawn(command).unwrap();
     let status = check.wait(PATIENCE).unwrap();

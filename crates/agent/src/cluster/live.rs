@@ -37,8 +37,7 @@ struct Reporter {
 
 /// Runs the agent of the node `name`.
 pub async fn live(mut agent: Agent, args: &Args, name: String) -> anyhow::Result<()> {
-    let listener = server::listen(args.listen).await?;
-    let server = tokio::spawn(server::serve(listener, agent.shown.clone(), agent.metrics.registry.clone()));
+    server::start(args.listen, agent.shown.clone(), agent.metrics.registry.clone())?;
     let clients = Clients::open().await?;
     let (tell, mut news) = mpsc::channel(4);
     let mut reporter = Reporter::new(clients.ask.clone(), name.clone());
@@ -53,7 +52,6 @@ pub async fn live(mut agent: Agent, args: &Args, name: String) -> anyhow::Result
             signal = &mut stop => {
                 tracing::info!(signal = signal?, "stopped; the rules stay");
                 follower.abort();
-                server.abort();
                 return Ok(());
             }
             Some(news) = news.recv() => {
