@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use notrack_cluster::{Cluster, Options, condition, helm, is_ready, repository};
-use notrack_lab::run_ok;
+use notrack_lab::{built, run_ok};
 use serde_json::Value;
 
 #[test]
@@ -42,6 +42,29 @@ fn a_newcomer_gets_from_nothing_to_a_bypassed_flow_and_on_to_every_example() {
             assert!(said.contains("chain outward") && said.contains("masquerade"), "{said}");
         }
     }
+    a_namespace_that_is_deleted_ends_and_nodes_can_be_cleaned(&cluster);
+}
+
+/// As docs/install.md has it.
+fn a_namespace_that_is_deleted_ends_and_nodes_can_be_cleaned(cluster: &Cluster) {
+    cluster.kubectl("delete namespace notrack-system --timeout=120s").unwrap();
+    assert!(cluster.rules().unwrap().values().all(|has| *has), "nobody has ordered to remove rules");
+    let agent = built("notrack-agent").unwrap();
+    for node in &cluster.nodes {
+        let mut remove = node.network().unwrap().command(agent.to_str().unwrap());
+        println!("{}: {}", node.name, run_ok(remove.arg("remove")).unwrap());
+    }
+    assert!(cluster.rules().unwrap().values().all(|has| !has));
+    let kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings,flowschemas,\
+                 prioritylevelconfigurations,crds";
+    let command = format!("kubectl delete {kinds} -l app.kubernetes.io/name=notrack");
+    let documented = fs::read_to_string(repository().join("docs/install.md")).unwrap();
+    assert!(documented.contains(&command), "docs/install.md lacks: {command}");
+    as_written(cluster, &command);
+    let left = cluster.get(&format!("{kinds} -A")).unwrap();
+    let names = left["items"].as_array().unwrap().iter().map(|object| object["metadata"]["name"].to_string());
+    let ours: Vec<String> = names.filter(|name| name.contains("notrack")).collect();
+    assert!(ours.is_empty(), "{ours:?}");
 }
 
 fn is_refused(policy: &Value) -> bool {
