@@ -16,7 +16,8 @@ const UPGRADE: &str = "upgrade notrack charts/notrack --namespace notrack-system
 
 #[test]
 fn the_chart_is_installed_upgraded_rolled_back_and_removed() {
-    let cluster = Cluster::start(&Options::default()).unwrap();
+    // The other mode of kube-proxy is that of examples.rs.
+    let cluster = Cluster::start(&Options { proxy_mode: "nftables", ..Options::default() }).unwrap();
     cluster.load_images().unwrap();
     every_object_passes_the_api_server(&cluster);
     a_namespace_that_refuses_agents_is_told_before(&cluster);
