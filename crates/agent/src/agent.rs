@@ -16,7 +16,7 @@ use notrack_netlink::facts;
 
 use crate::cluster::source::News;
 use crate::engine::{Engine, EngineError, Programmed, Settings};
-use crate::evict;
+use crate::evict::{Done, Eviction};
 use crate::intent::{Intent, Source};
 use crate::metrics::Metrics;
 use crate::report::{Facts, Plan, Report, report};
@@ -25,8 +25,12 @@ use crate::shown::Shown;
 
 /// After a change entries may still be made by packets that were on their way.
 const SECOND_SWEEP: Duration = Duration::from_secs(1);
-/// Entries that audited policies would evict are counted this often: it reads the whole table.
+/// Entries that audited policies would evict are counted again so long after the last time: it reads the whole table.
 const COUNT: Duration = Duration::from_secs(60);
+/// A step waits so long for what it has evicted or counted: most tables are done by then, and its report tells it.
+const EVICTION: Duration = Duration::from_millis(250);
+/// Where other programs change their rules while they are read, what is programmed stands for so long as it was judged.
+const UNSETTLED: Duration = Duration::from_secs(30);
 /// The kernel lease is renewed this many times in its life.
 const RENEWALS: u32 = 4;
 
@@ -36,6 +40,7 @@ pub struct Agent {
     /// What is wanted now; `None` before the first complete view: nothing is written then.
     intent: Option<Arc<Intent>>,
     engine: Engine,
+    eviction: Eviction,
     sampler: Sampler,
     lease: Option<Duration>,
     /// Where the report is shown.
@@ -46,6 +51,8 @@ pub struct Agent {
     /// Whether the kernel was last seen to run what is programmed.
     stands: bool,
     failure: Option<(&'static str, String)>,
+    /// Since when other programs' rules could not be read for all their changes.
+    unsettled: Option<Instant>,
     counters: BTreeMap<String, CounterValue>,
     since: BTreeMap<(String, String), (String, Timestamp)>,
     evicted: u64,
@@ -60,17 +67,20 @@ pub struct Agent {
 impl Agent {
     /// Opens everything that the agent needs of the kernel.
     pub fn open(source: Source, settings: Settings) -> anyhow::Result<Agent> {
+        let eviction = Eviction::start()?;
         Ok(Agent {
             source,
             intent: None,
             lease: settings.lease,
-            engine: Engine::open(settings)?,
+            engine: Engine::open(settings, eviction.stop())?,
+            eviction,
             sampler: Sampler::open()?,
             shown: Arc::default(),
             metrics: Metrics::new()?,
             programmed: None,
             stands: false,
             failure: None,
+            unsettled: None,
             counters: BTreeMap::new(),
             since: BTreeMap::new(),
             evicted: 0,
@@ -106,6 +116,7 @@ impl Agent {
         self.count_evictable_if_due();
         self.renew_if_due();
         self.take_sample();
+        self.take_evicted(EVICTION);
         self.publish(&addresses);
     }
 
@@ -118,10 +129,12 @@ impl Agent {
         let Some(intent) = self.intent.clone() else { return };
         let facts = match self.engine.facts(&intent, is_new, addresses) {
             Ok(facts) => facts,
-            Err(error) => return self.failed(&error),
+            Err(error) => return self.failed(&error, is_new),
         };
         if is_new || self.failure.is_some() || self.is_outdated(&facts) {
-            self.reconcile(&intent, &facts);
+            self.reconcile(&intent, &facts, is_new);
+        } else {
+            self.unsettled = None;
         }
     }
 
@@ -131,9 +144,9 @@ impl Agent {
         programmed.facts != *facts || self.engine.is_disturbed().unwrap_or(true)
     }
 
-    fn reconcile(&mut self, intent: &Intent, facts: &NodeFacts) {
+    fn reconcile(&mut self, intent: &Intent, facts: &NodeFacts, is_new: bool) {
         let started = Instant::now();
-        let before = self.programmed.as_ref().map(|programmed| &programmed.table);
+        let before = self.programmed.as_ref().map(|programmed| &*programmed.table);
         let result = self.engine.reconcile(intent, facts, before);
         let seconds = started.elapsed().as_secs_f64();
         match result {
@@ -146,7 +159,7 @@ impl Agent {
                         elements = programmed.table.element_count(),
                         "the kernel runs a new table, read back"
                     );
-                    self.sweep(&programmed);
+                    self.eviction.sweep(programmed.table.clone());
                     self.sweep_at = Some(Instant::now() + SECOND_SWEEP);
                     self.count_at = None;
                     self.renew_at = self.lease.map(|lease| Instant::now() + lease / RENEWALS);
@@ -158,16 +171,20 @@ impl Agent {
                 self.programmed = Some(programmed);
                 self.stands = true;
                 self.failure = None;
+                self.unsettled = None;
             }
             Err(error) => {
                 self.metrics.applied(seconds, error.reason());
-                self.failed(&error);
+                self.failed(&error, is_new);
             }
         }
     }
 
-    fn failed(&mut self, error: &EngineError) {
+    fn failed(&mut self, error: &EngineError, is_new: bool) {
         let message = error.to_string();
+        if self.is_borne(error, is_new) {
+            return tracing::warn!("what is programmed stands and is looked at again: {message}");
+        }
         if self.failure.as_ref().is_none_or(|(_, known)| *known != message) {
             tracing::error!(reason = error.reason(), "{message}");
             // Entries that were made for a change which did not come about.
@@ -181,25 +198,18 @@ impl Agent {
         };
     }
 
-    fn sweep(&mut self, programmed: &Programmed) {
-        match evict::sweep(&programmed.table) {
-            Ok(deleted) => {
-                self.evicted += deleted;
-                self.metrics.evicted(deleted);
-                if deleted > 0 {
-                    tracing::info!(entries = deleted, "deleted entries of traffic that is bypassed now");
-                }
-            }
-            Err(error) => tracing::warn!("entries of bypassed traffic stay in the table: {error}"),
-        }
+    /// Whether what is programmed is not in question yet: others are changing their rules just now.
+    fn is_borne(&mut self, error: &EngineError, is_new: bool) -> bool {
+        let stood = self.programmed.is_some() && self.failure.is_none();
+        let stands = stood && !is_new && error.is_transient();
+        stands && self.unsettled.get_or_insert_with(Instant::now).elapsed() < UNSETTLED
     }
 
     fn sweep_if_due(&mut self) {
         if self.sweep_at.is_some_and(|at| at <= Instant::now()) {
             self.sweep_at = None;
-            if let Some(programmed) = self.programmed.take() {
-                self.sweep(&programmed);
-                self.programmed = Some(programmed);
+            if let Some(programmed) = &self.programmed {
+                self.eviction.sweep(programmed.table.clone());
             }
         }
     }
@@ -217,9 +227,34 @@ impl Agent {
         if audited.is_empty() {
             return self.evictable.clear();
         }
-        match evict::evictable(&programmed.table, &audited) {
-            Ok(evictable) => self.evictable = evictable,
-            Err(error) => tracing::warn!("what audited policies would evict is not known: {error}"),
+        self.eviction.count(programmed.table.clone(), audited);
+    }
+
+    /// Takes up what was evicted and counted meanwhile, waiting a while for what is under way.
+    fn take_evicted(&mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while let Some(done) = self.eviction.next(until) {
+            match done {
+                Done::Swept(deleted, failure) => {
+                    self.evicted += deleted;
+                    self.metrics.evicted(deleted);
+                    if deleted > 0 {
+                        tracing::info!(entries = deleted, "deleted entries of traffic that is bypassed now");
+                    }
+                    if let Some(error) = failure {
+                        tracing::warn!("entries of bypassed traffic stay in the table: {error}");
+                    }
+                }
+                Done::Counted(Ok(Some(evictable))) => {
+                    self.evictable = evictable;
+                    self.count_at = Some(Instant::now() + COUNT);
+                }
+                // For a table that is no more.
+                Done::Counted(Ok(None)) => self.count_at = None,
+                Done::Counted(Err(error)) => {
+                    tracing::warn!("what audited policies would evict is not known: {error}");
+                }
+            }
         }
     }
 
@@ -228,6 +263,9 @@ impl Agent {
         if let Some(at) = self.sweep_at {
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
             self.sweep_if_due();
+        }
+        while self.eviction.is_busy() {
+            self.take_evicted(EVICTION);
         }
     }
 

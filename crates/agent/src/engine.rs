@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notrack_core::compile::{RuleSet, RuleSetDigest};
@@ -16,6 +17,7 @@ use notrack_netlink::nft::{Netfilter, Nft, NftError};
 use notrack_netlink::socket::NetlinkError;
 use thiserror::Error;
 
+use crate::evict::Stop;
 use crate::facts::{self, Observations};
 use crate::handover::{Before, Handover};
 use crate::host::HostWatch;
@@ -63,6 +65,19 @@ impl EngineError {
             EngineError::NotProgrammed { .. } => "NotProgrammed",
         }
     }
+
+    /// Whether other programs' changes came in between, and nothing else is wrong.
+    pub fn is_transient(&self) -> bool {
+        use AdapterError::{Gone, Unsteady};
+        match self {
+            EngineError::Tracking(error)
+            | EngineError::Nft(NftError::Netlink(error))
+            | EngineError::Adapters(AdapterError::Netlink(error)) => error.is_transient(),
+            EngineError::Nft(NftError::Unsteady { .. })
+            | EngineError::Adapters(Gone { .. } | Unsteady { .. }) => true,
+            _ => false,
+        }
+    }
 }
 
 /// What the kernel runs, as it was read back.
@@ -75,7 +90,7 @@ pub struct Programmed {
     /// The node as it was then.
     pub facts: NodeFacts,
     /// The table that was asked for, and is there.
-    pub table: Table,
+    pub table: Arc<Table>,
     /// Digest of what was read back; `None` where no table is there, because no policy needs one.
     pub digest: Option<RuleSetDigest>,
     /// What was subtracted, refused or warned about.
@@ -113,6 +128,8 @@ fn remove_adapters(mut present: BTreeSet<Present>, wanted: &BTreeSet<Adapter>) -
 pub struct Engine {
     nft: Nft,
     settings: Settings,
+    /// Ends what is evicted for a table that is about to change.
+    eviction: Stop,
     /// Whether the node tracks, as of a generation of the ruleset and a moment.
     tracked: Option<(u32, Instant, Tracked)>,
     ssh: Ssh,
@@ -124,11 +141,12 @@ pub struct Engine {
 
 impl Engine {
     /// Opens nf_tables of this network namespace.
-    pub fn open(settings: Settings) -> Result<Engine, NftError> {
+    pub fn open(settings: Settings, eviction: Stop) -> Result<Engine, NftError> {
         let nft = if settings.owns_table { Nft::open()? } else { Nft::open_without_owning()? };
         Ok(Engine {
             nft,
             settings,
+            eviction,
             tracked: None,
             ssh: Ssh::default(),
             lasting: Lasting::default(),
@@ -217,7 +235,7 @@ impl Engine {
             rule_set: intent.rule_set.clone(),
             wanted: intent.digest.clone(),
             facts,
-            table: rendered.table,
+            table: Arc::new(rendered.table),
             digest: observed.map(|observed| observed.digest()),
             findings: rendered.findings,
             policies: rendered.programmed,
@@ -266,6 +284,7 @@ impl Engine {
             (None, None) => Before::Nothing,
         };
         let handover = Handover { before, next: table, tracked: facts.tracked, ephemeral: &facts.ephemeral };
+        self.eviction.all();
         handover.ahead();
         match self.nft.commit(&transaction) {
             // The commit may have succeeded: reading back tells.

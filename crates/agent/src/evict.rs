@@ -1,69 +1,208 @@
 //! Entries that a new policy leaves behind: they would stay in the table for up to five days, and their packets no
 //! longer refresh them.
+//!
+//! Looking through hundreds of thousands of entries takes seconds in which the agent has to go on: all of it is done by
+//! a thread of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
 
-use notrack_core::nf::eval::evaluate;
-use notrack_core::nf::{Hook, Table};
-use notrack_core::packet::{Packet, Tuple};
-use notrack_core::rules::counter_name;
-use notrack_netlink::conntrack::{Conntrack, Entry, Filter, Pace};
-use notrack_netlink::facts;
+use notrack_core::nf::Table;
 use notrack_netlink::socket::NetlinkError;
 
-/// Entries held at once; a fuller table is swept in several dumps.
-const MOST_AT_ONCE: usize = 65_536;
+mod work;
 
-/// Deletes exactly the entries whose packets the table now bypasses, at a pace. Those with NAT, a helper, a mark or a
-/// label stay. Returns how many were deleted.
-pub fn sweep(table: &Table) -> Result<u64, NetlinkError> {
-    let mut conntrack = Conntrack::open()?;
-    let mut deleted = 0;
-    loop {
-        let mut stale: Vec<Entry> = Vec::new();
-        conntrack.dump(&Filter::default(), |entry| {
-            if stale.len() < MOST_AT_ONCE && entry.is_evictable() && is_bypassed(table, entry) {
-                stale.push(*entry);
-            }
-        })?;
-        let whole = stale.len() < MOST_AT_ONCE;
-        let done = conntrack.delete_all(stale, Pace::default())?;
-        deleted += done.deleted;
-        if whole || done.deleted == 0 {
-            return Ok(deleted);
-        }
+/// What there is to do with the entries of a table.
+#[derive(Clone, Debug)]
+enum Task {
+    /// Delete those whose packets are bypassed.
+    Sweep,
+    /// Count what these policies, in mode Audit, would have deleted in mode Enforce.
+    Count(BTreeSet<String>),
+}
+
+/// What became of a task.
+#[derive(Debug)]
+pub enum Done {
+    /// So many entries were deleted; an error where it came not to its end.
+    Swept(u64, Option<NetlinkError>),
+    /// Per policy; `None` where another table came in between.
+    Counted(Result<Option<BTreeMap<String, u64>>, NetlinkError>),
+}
+
+/// Ends what is being done for a table that will not stand any more.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// How often everything was stopped: tasks of before do nothing more.
+    stops: AtomicU64,
+    /// Held while entries are deleted.
+    deleting: Mutex<()>,
+}
+
+impl Stop {
+    /// Once this returns nothing is deleted that was asked for before.
+    pub fn all(&self) {
+        self.0.stops.fetch_add(1, Ordering::SeqCst);
+        drop(self.0.deleting.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn count(&self) -> u64 {
+        self.0.stops.load(Ordering::SeqCst)
     }
 }
 
-/// How many entries each policy in mode Audit would evict in mode Enforce. Nothing is deleted.
-pub fn evictable(table: &Table, audited: &BTreeSet<String>) -> Result<BTreeMap<String, u64>, NetlinkError> {
-    let mut evictable: BTreeMap<String, u64> = audited.iter().map(|name| (name.clone(), 0)).collect();
-    let names: BTreeMap<String, &String> = audited.iter().map(|name| (counter_name(name), name)).collect();
-    Conntrack::open()?.dump(&Filter::default(), |entry| {
-        let Some(tuple) = tuple(entry).filter(|_| entry.is_evictable()) else { return };
-        let packet = Packet::amid(tuple, "");
-        let counted: BTreeSet<String> = [Hook::Prerouting, Hook::Output]
-            .into_iter()
-            .map(|hook| evaluate(table, hook, &packet))
-            .filter(|outcome| !outcome.untracked)
-            .flat_map(|outcome| outcome.counted)
-            .collect();
-        for policy in counted.iter().filter_map(|counter| names.get(counter)) {
-            *evictable.entry((*policy).clone()).or_default() += 1;
+/// A task as of its order.
+#[derive(Clone, Copy, Debug)]
+struct Valid<'a> {
+    stop: &'a Stop,
+    stops: u64,
+}
+
+impl Valid<'_> {
+    fn is_valid(self) -> bool {
+        self.stop.count() == self.stops
+    }
+
+    /// Deletes, unless it is too late for that.
+    fn delete<T>(self, delete: impl FnOnce() -> T) -> Option<T> {
+        let _held = self.stop.0.deleting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_valid().then(delete)
+    }
+}
+
+/// The thread that evicts.
+#[derive(Debug)]
+pub struct Eviction {
+    tasks: Sender<(u64, Arc<Table>, Task)>,
+    done: Receiver<Done>,
+    stop: Stop,
+    /// Tasks that have not come back.
+    open: usize,
+}
+
+impl Eviction {
+    /// Starts it, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When there can be no further thread.
+    pub fn start() -> io::Result<Eviction> {
+        let (tasks, ordered) = mpsc::channel::<(u64, Arc<Table>, Task)>();
+        let (tell, done) = mpsc::channel();
+        let stop = Stop::default();
+        let known = stop.clone();
+        thread::Builder::new().name("eviction".to_owned()).spawn(move || {
+            for (stops, table, task) in ordered {
+                let valid = Valid { stop: &known, stops };
+                let done = match task {
+                    Task::Sweep => {
+                        let (deleted, outcome) = work::sweep(&table, valid);
+                        Done::Swept(deleted, outcome.err())
+                    }
+                    Task::Count(audited) => Done::Counted(work::evictable(&table, &audited, valid)),
+                };
+                if tell.send(done).is_err() {
+                    break;
+                }
+            }
+        })?;
+        Ok(Eviction { tasks, done, stop, open: 0 })
+    }
+
+    /// What ends everything that is under way.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Has the entries deleted whose packets this table bypasses.
+    pub fn sweep(&mut self, table: Arc<Table>) {
+        self.order(table, Task::Sweep);
+    }
+
+    /// Has the entries counted that policies in mode Audit would evict.
+    pub fn count(&mut self, table: Arc<Table>, audited: BTreeSet<String>) {
+        self.order(table, Task::Count(audited));
+    }
+
+    fn order(&mut self, table: Arc<Table>, task: Task) {
+        match self.tasks.send((self.stop.count(), table, task)) {
+            Ok(()) => self.open += 1,
+            Err(_) => tracing::error!("nothing is evicted any more: that thread has ended"),
         }
-    })?;
-    Ok(evictable)
+    }
+
+    /// The next task that is done, waiting until then for one.
+    pub fn next(&mut self, until: Instant) -> Option<Done> {
+        if self.open == 0 {
+            return None;
+        }
+        let done = self.done.recv_timeout(until.saturating_duration_since(Instant::now())).ok()?;
+        self.open -= 1;
+        Some(done)
+    }
+
+    /// Whether a task has not come back.
+    pub fn is_busy(&self) -> bool {
+        self.open > 0
+    }
 }
 
-/// Whether a packet of the entry would be bypassed where it enters the node. An entry does not tell its interfaces:
-/// flows that name some are left to expire.
-fn is_bypassed(table: &Table, entry: &Entry) -> bool {
-    let Some(tuple) = tuple(entry) else { return false };
-    let packet = Packet::amid(tuple, "");
-    [Hook::Prerouting, Hook::Output].into_iter().any(|hook| evaluate(table, hook, &packet).untracked)
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-/// The tuple of an entry's original direction, where its protocol has ports.
-pub fn tuple(entry: &Entry) -> Option<Tuple> {
-    facts::tuple(&entry.original)
+    use super::*;
+
+    #[test]
+    fn nothing_is_deleted_once_it_is_stopped() {
+        let stop = Stop::default();
+        let valid = Valid { stop: &stop, stops: stop.count() };
+        assert_eq!(valid.delete(|| 1), Some(1));
+        stop.all();
+        assert_eq!(valid.delete(|| 2), None);
+        assert!(!valid.is_valid());
+    }
+
+    #[test]
+    fn a_stop_waits_for_what_is_being_deleted() {
+        let stop = Stop::default();
+        let (begun, has_begun) = mpsc::channel();
+        let (end, may_end) = mpsc::channel::<()>();
+        let ended = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let (stop, ended) = (&stop, &ended);
+            scope.spawn(move || {
+                let valid = Valid { stop, stops: 0 };
+                valid.delete(|| {
+                    begun.send(()).unwrap();
+                    may_end.recv().unwrap();
+                    ended.store(1, Ordering::SeqCst);
+                })
+            });
+            has_begun.recv().unwrap();
+            scope.spawn(move || {
+                // Seen by whoever deletes, though the stop itself still waits.
+                while stop.count() == 0 {
+                    thread::yield_now();
+                }
+                end.send(()).unwrap();
+            });
+            stop.all();
+            assert_eq!(ended.load(Ordering::SeqCst), 1);
+        });
+    }
+
+    #[test]
+    fn without_a_task_there_is_nothing_to_wait_for() {
+        let mut eviction = Eviction::start().unwrap();
+        assert!(eviction.next(Instant::now() + Duration::from_secs(3600)).is_none());
+        assert!(!eviction.is_busy());
+    }
 }

@@ -13,9 +13,8 @@ use notrack_core::nf::{Hook, Table};
 use notrack_core::packet::{Packet, Tuple};
 use notrack_core::rules::{Half, half_of_chain, lasting_of, policy_of_chain};
 use notrack_netlink::conntrack::{Conntrack, Filter};
+use notrack_netlink::facts;
 use notrack_netlink::socket::NetlinkError;
-
-use crate::evict;
 
 /// How often those that have ended are forgotten at least.
 const LOOKUP: Duration = Duration::from_secs(60);
@@ -84,7 +83,7 @@ impl Lasting {
         }
         let mut living = BTreeSet::new();
         Conntrack::open()?.dump(&Filter::default(), |entry| {
-            let both = evict::tuple(entry).map(|tuple| [tuple, tuple.mirrored()]);
+            let both = facts::tuple(&entry.original).map(|tuple| [tuple, tuple.mirrored()]);
             living.extend(both.into_iter().flatten().filter(|tuple| self.tuples.contains(tuple)));
         })?;
         if living.len() < self.tuples.len() {
@@ -109,7 +108,7 @@ impl Lasting {
         }
         let mut found = BTreeSet::new();
         Conntrack::open()?.dump(&Filter::default(), |entry| {
-            let Some(tuple) = evict::tuple(entry) else { return };
+            let Some(tuple) = facts::tuple(&entry.original) else { return };
             let packet = Packet::amid(tuple, "");
             for hook in [Hook::Prerouting, Hook::Output] {
                 let Some(chain) = evaluate(next, hook, &packet).notrack_in else { continue };

@@ -44,8 +44,8 @@ impl Sampler {
         self.sample = sample;
         let (since, earlier) = self.earlier.unwrap_or((Instant::now(), sample));
         // Lost packets count against the last sample, the trend against an older one.
-        let drops = if last.max == 0 { sample.drops } else { last.drops };
-        let reference = ConntrackSample { drops, ..earlier };
+        let ConntrackSample { drops, insert_failed, .. } = if last.max == 0 { sample } else { last };
+        let reference = ConntrackSample { drops, insert_failed, ..earlier };
         self.assessment = assess(sample, Some(reference), self.assessment.level);
         let is_old = since.elapsed() > TREND_WINDOW;
         self.earlier = Some(if is_old { (Instant::now(), sample) } else { (since, earlier) });

@@ -9,13 +9,20 @@ pub struct ConntrackSample {
     pub entries: u64,
     /// The most entries the kernel takes; 0 where it sets no bound.
     pub max: u64,
-    /// Packets dropped because the table was full, since boot.
+    /// Packets that tracking dropped and entries given up early for want of room, since boot.
     pub drops: u64,
-    /// Entries that could not be inserted, since boot.
+    /// Entries that could not be inserted, since boot. Where another packet was first (a clash that the kernel could not
+    /// resolve) they are among the drops too (`nf_ct_resolve_clash`).
     pub insert_failed: u64,
 }
 
 impl ConntrackSample {
+    /// Whether packets were lost since then for want of room: clashes say nothing of it.
+    fn lost_since(&self, earlier: &ConntrackSample) -> bool {
+        let clashes = self.insert_failed.saturating_sub(earlier.insert_failed);
+        self.drops.saturating_sub(earlier.drops) > clashes
+    }
+
     /// Entries in per cent of the maximum, rounded down; may exceed 100 where the maximum was lowered.
     pub fn used_percent(&self) -> u32 {
         match self.max {
@@ -35,7 +42,7 @@ pub enum PressureLevel {
     Elevated,
     /// From 80 %.
     High,
-    /// From 95 %, or connections were dropped since the last sample.
+    /// From 95 %, or connections were dropped for want of room since the last sample.
     Full,
 }
 
@@ -78,7 +85,7 @@ pub fn assess(now: ConntrackSample, earlier: Option<ConntrackSample>, level: Pre
         ELEVATED.. => PressureLevel::Elevated,
         _ => PressureLevel::Normal,
     };
-    let lost = earlier.is_some_and(|earlier| now.drops > earlier.drops);
+    let lost = earlier.is_some_and(|earlier| now.lost_since(&earlier));
     let next = match reached(used) {
         _ if lost => PressureLevel::Full,
         up if up >= level => up,
@@ -122,6 +129,14 @@ mod tests {
         let now = ConntrackSample { drops: 5, ..sample(10) };
         assert_eq!(assess(now, Some(sample(10)), PressureLevel::Normal).level, PressureLevel::Full);
         assert_eq!(assess(now, Some(now), PressureLevel::Full).level, PressureLevel::Normal);
+    }
+
+    #[test]
+    fn a_clash_is_no_want_of_room() {
+        let now = ConntrackSample { drops: 5, insert_failed: 5, ..sample(10) };
+        assert_eq!(assess(now, Some(sample(10)), PressureLevel::Normal).level, PressureLevel::Normal);
+        let more = ConntrackSample { drops: 6, ..now };
+        assert_eq!(assess(more, Some(sample(10)), PressureLevel::Normal).level, PressureLevel::Full);
     }
 
     #[test]

@@ -42,7 +42,9 @@ pub(super) fn read() -> Result<Ruleset, NetlinkError> {
                 return Ok(Ruleset::default());
             }
             // A set that went between two dumps.
-            Err(gone @ NetlinkError::Kernel { errno: libc::ENOENT, .. }) => error = gone,
+            Err(NetlinkError::Kernel { errno: libc::ENOENT, .. }) => {
+                error = NetlinkError::Interrupted { what: READ }
+            }
             Err(transient) if transient.is_transient() => error = transient,
             Err(other) => return Err(other),
         }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use notrack_core::net::Family;
-use notrack_lab::{run_ok, wait_until};
+use notrack_lab::{Background, Namespace, run_ok, wait_until};
 use notrack_netns::agent::{Live, PATIENCE, Policies};
 
 use super::adapt::{ADAPT, bypassed, others, present};
@@ -40,10 +40,8 @@ fn bans_that_come_later_still_ban_and_a_removed_firewall_needs_nothing() {
     state(&agent, "servertcp", "Programmed");
 }
 
-#[test]
-fn restless_rules_and_five_thousand_of_them_leave_the_agent_responsive() {
-    let site = Site::new(Tool::Nft, Family::Ipv4).unwrap();
-    let node = site.node();
+/// A table of another program with many rules.
+fn five_thousand(node: &Namespace) {
     let mut many = String::from(
         "table ip services {\n chain every {\n type filter hook input priority 5; policy accept;\n",
     );
@@ -55,6 +53,45 @@ fn restless_rules_and_five_thousand_of_them_leave_the_agent_responsive() {
     // A chain is to be there before a jump to it.
     node.nft("table ip services {\n chain one {\n }\n}\n").unwrap();
     node.nft(&many).unwrap();
+}
+
+#[test]
+fn rules_that_never_rest_leave_what_is_programmed_as_it_stands() {
+    let site = Site::new(Tool::Nft, Family::Ipv4).unwrap();
+    let node = site.node();
+    five_thousand(node);
+    let policies = Policies::of(&ROLE.policy(ADAPT)).unwrap();
+    let agent = Live::start(node, &policies, &[]).unwrap();
+    state(&agent, "servertcp", "Programmed");
+    node.nft("table inet restless {\n chain one {\n }\n}\n").unwrap();
+    let mut busy = node.command("sh");
+    // Each is a generation of its own, and many come in the time of one reading.
+    busy.args([
+        "-c",
+        "while nft 'flush chain inet restless one; add rule inet restless one counter'; do :; done",
+    ]);
+    let mut restless = Background::spawn(busy).unwrap();
+    wait_until("a reading that changes cut short", PATIENCE, || {
+        assert_eq!(agent.state("servertcp").as_deref(), Some("Programmed"), "{}", agent.process.output());
+        assert!(restless.is_running(), "{}", restless.output());
+        agent.process.output().contains("what is programmed stands and is looked at again")
+    })
+    .unwrap();
+    bypassed(&site, ROLE);
+    restless.kill();
+    // Then it is read again, and what was taken away meanwhile comes back.
+    let ours = present(&site);
+    let taken = ours.first().expect("a rule of ours in the firewall");
+    node.nft(&format!("delete rule inet site {} handle {}", taken.chain, taken.handle)).unwrap();
+    wait_until("all our rules", PATIENCE, || present(&site).len() == ours.len()).unwrap();
+    bypassed(&site, ROLE);
+}
+
+#[test]
+fn restless_rules_and_five_thousand_of_them_leave_the_agent_responsive() {
+    let site = Site::new(Tool::Nft, Family::Ipv4).unwrap();
+    let node = site.node();
+    five_thousand(node);
     let before = site.rules().unwrap();
     let policies = Policies::of(&ROLE.policy(ADAPT)).unwrap();
     let started = Instant::now();
