@@ -3,7 +3,7 @@ SHELL := /bin/bash
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 .DEFAULT_GOAL := help
-.PHONY: help tools build check fmt lint testbed test explore demo playground bench image generate verify
+.PHONY: help tools build check fmt lint testbed test explore demo playground bench image site generate verify
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -20,15 +20,19 @@ check: ## compile everything, quickly
 fmt: ## bring the sources into form
 	cargo fmt --all
 
-lint: tools ## format, clippy with warnings as errors, the arrows between crates, dependencies, links of the documents
+lint: tools ## format, clippy with warnings as errors, the arrows between crates, dependencies, links of the documents and of their site
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	tests/tools/arrows.sh
 	tests/tools/deny.sh
 	tests/tools/links.py
+	tests/tools/site.py
 
 image: ## the images of both programs, with buildah or docker, and an SBOM of each
 	deploy/images/build.sh $(IMAGE_ARGS)
+
+site: tools ## docs/ as a site, into target/site, or the folder that SITE names
+	tests/tools/site.py $(or $(SITE),$(TARGET)/site)
 
 generate: ## write the CRDs from the Rust types, the tables of hazards and metrics from the code, deploy/ from the chart
 	cargo run --locked --quiet --package notrack-api --bin notrack-crds

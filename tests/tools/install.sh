@@ -36,6 +36,9 @@ lacks curl command -v curl
 lacks binutils command -v strip
 lacks procps command -v pgrep
 lacks python3 command -v python3
+lacks mkdocs command -v mkdocs
+# Whichever python3 comes first: mkdocs runs with Debian's.
+lacks python3-pymdownx /usr/bin/python3 -c 'import pymdownx'
 lacks prometheus command -v promtool
 lacks nginx-light command -v nginx
 lacks wrk command -v wrk
