@@ -130,7 +130,7 @@ pub struct NodePlanStatus {
     #[serde(rename = "bootID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 36))]
     pub boot_id: Option<String>,
-    /// Version of the agent. Example: `0.1.0`.
+    /// Version of the agent. Example: `0.2.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub agent_version: Option<String>,

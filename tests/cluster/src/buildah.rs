@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use notrack_lab::{require_root, require_tools, run_ok};
+use notrack_lab::{built, require_root, require_tools, run_ok};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -58,7 +58,7 @@ impl Buildah {
 
         fs::create_dir(place("programs"))?;
         for program in PROGRAMS {
-            strip(program, &place("programs"))?;
+            strip(&built(program)?, &place("programs"))?;
             let licences =
                 run_ok(buildah.command(repository().join("deploy/images/licences.sh")).arg(program))?;
             fs::write(place("programs").join(format!("{program}.licences")), licences)?;

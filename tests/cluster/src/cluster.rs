@@ -7,12 +7,13 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use notrack_lab::{Namespace, require_root, run_ok, run_ok_with_input, wait_until};
+use notrack_lab::{Namespace, built, require_root, run_ok, run_ok_with_input, wait_until};
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::images::{PROGRAMS, image};
+use crate::images::{PROGRAMS, TAG, image};
+use crate::previous::Previous;
 use crate::testbed::{launcher, repository};
 
 /// What anything in a cluster may take on a busy machine.
@@ -186,9 +187,18 @@ impl Cluster {
 
     /// Puts the images of our programs onto every node.
     pub fn load_images(&self) -> Result<()> {
+        PROGRAMS.into_iter().try_for_each(|program| self.load_program(&built(program)?, TAG))
+    }
+
+    /// The same of the version before.
+    pub fn load_previous_images(&self, previous: &Previous) -> Result<()> {
         PROGRAMS
             .into_iter()
-            .try_for_each(|program| self.load(&image(&self.launcher, self.folder.path(), program)?))
+            .try_for_each(|program| self.load_program(&previous.program(program), &previous.version))
+    }
+
+    fn load_program(&self, program: &Path, version: &str) -> Result<()> {
+        self.load(&image(&self.launcher, self.folder.path(), program, version)?)
     }
 
     /// Puts the image of an archive onto every node.
@@ -218,6 +228,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Each node's rules with their handles, without what counts, runs out or belongs to an agent.
+    pub fn stable_rules(&self) -> Result<BTreeMap<String, String>> {
+        let is_stable = |line: &&str| {
+            let line = line.trim();
+            !line.contains("expires") && !line.starts_with("table") && !line.starts_with("flags")
+        };
+        let list = ["-a", "-s", "list", "table", "inet", "notrack-dev"];
+        let rules = |node: &Node| {
+            let text = run_ok(node.network()?.command("nft").args(list))?;
+            Ok((node.name.clone(), text.lines().filter(is_stable).collect::<Vec<_>>().join("\n")))
+        };
+        self.nodes.iter().map(rules).collect()
+    }
+
     /// How many of our tables the nodes' kernels hold, by node.
     pub fn rules(&self) -> Result<BTreeMap<String, bool>> {
         self.nodes.iter().map(|node| Ok((node.name.clone(), node.has_rules()?))).collect()
@@ -238,5 +262,16 @@ pub fn policy(name: &str, spec: &str) -> String {
     let spec: String = spec.trim().lines().map(|line| format!("  {line}\n")).collect();
     format!(
         "apiVersion: notrack.dev/v1alpha1\nkind: NoTrackPolicy\nmetadata:\n  name: {name}\nspec:\n  mode: Enforce\n{spec}"
+    )
+}
+
+/// A policy: a port that the nodes of a selector (`{}`: all) serve is not tracked.
+pub fn server(name: &str, selector: &str, protocol: &str, port: u16) -> String {
+    let ports = format!("ports: [{{protocol: {protocol}, port: {port}}}]");
+    policy(
+        name,
+        &format!(
+            "nodeSelector: {selector}\nflows:\n- {{name: served, action: NoTrack, role: Server, {ports}}}"
+        ),
     )
 }

@@ -4,20 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use notrack_cluster::{Cluster, Options, PATIENCE, condition, fetch, is_ready, policy, serve};
+use notrack_cluster::{Cluster, Options, PATIENCE, condition, fetch, is_ready, serve, server};
 use notrack_lab::wait_until;
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn server(name: &str, selector: &str, port: u16) -> String {
-    policy(
-        name,
-        &format!(
-            "nodeSelector: {selector}\nflows:\n- {{name: http, action: NoTrack, role: Server, ports: [{{protocol: TCP, port: {port}}}]}}"
-        ),
-    )
-}
 
 /// Entries of a port on a node.
 fn entries(cluster: &Cluster, node: &str, port: u16) -> usize {
@@ -70,7 +61,7 @@ fn traffic_skips_the_table_where_the_policy_selects(cluster: &Cluster) {
     assert!(entries(cluster, "node2", 8080) > 0, "a node that does not track proves nothing");
 
     cluster.kubectl("label node node2 edge=").unwrap();
-    cluster.apply(&server("edge-http", "{matchLabels: {edge: ''}}", 8080)).unwrap();
+    cluster.apply(&server("edge-http", "{matchLabels: {edge: ''}}", "TCP", 8080)).unwrap();
     let is_ready = |policy: &Value| condition(policy, "Ready").is_some_and(|(status, _)| status == "True");
     cluster.wait_for("notrackpolicy/edge-http", "it is ready", is_ready).unwrap();
     cluster.kubectl("wait --for=condition=Ready --timeout=60s notrackpolicy/edge-http").unwrap();
@@ -100,12 +91,12 @@ fn traffic_skips_the_table_where_the_policy_selects(cluster: &Cluster) {
 }
 
 fn an_invalid_policy_is_refused_by_the_api_server(cluster: &Cluster) {
-    let error = cluster.apply(&server("bad", "{}", 0)).unwrap_err().to_string();
+    let error = cluster.apply(&server("bad", "{}", "TCP", 0)).unwrap_err().to_string();
     assert!(error.contains("port"), "{error}");
 }
 
 fn a_policy_for_no_node_says_so(cluster: &Cluster) {
-    cluster.apply(&server("nowhere", "{matchLabels: {no: such}}", 9999)).unwrap();
+    cluster.apply(&server("nowhere", "{matchLabels: {no: such}}", "TCP", 9999)).unwrap();
     let has_reason = |policy: &Value| condition(policy, "Ready") == Some(("False", "NoMatchingNode"));
     cluster.wait_for("notrackpolicy/nowhere", "it says that no node matches", has_reason).unwrap();
     cluster.kubectl("delete notrackpolicy nowhere").unwrap();
@@ -114,10 +105,10 @@ fn a_policy_for_no_node_says_so(cluster: &Cluster) {
 /// A change of a policy on N nodes costs one RuleSet, a plan and a status a node, and the policy's own status.
 fn writes_are_counted(cluster: &Cluster) {
     let nodes = cluster.nodes.len();
-    cluster.apply(&server("all", "{}", 9001)).unwrap();
+    cluster.apply(&server("all", "{}", "TCP", 9001)).unwrap();
     cluster.wait_for("notrackpolicy/all", "it is ready", is_ready).unwrap();
     let mark = cluster.audit_mark().unwrap();
-    cluster.apply(&server("all", "{}", 9002)).unwrap();
+    cluster.apply(&server("all", "{}", "TCP", 9002)).unwrap();
     cluster.wait_for("notrackpolicy/all", "its change is ready", is_ready).unwrap();
     let writes = cluster.writes_since(mark).unwrap();
     let count = |resource: &str| writes.iter().filter(|write| write.resource == resource).count();
@@ -143,7 +134,7 @@ fn times_are_measured(cluster: &Cluster) {
     for port in 9100..9120 {
         let networks: Vec<_> = cluster.nodes.iter().map(|node| node.network().unwrap()).collect();
         let key = format!(". tcp . {port} ");
-        cluster.apply(&server("all", "{}", port)).unwrap();
+        cluster.apply(&server("all", "{}", "TCP", port)).unwrap();
         let applied = Instant::now();
         let mut missing = networks.len();
         let mut done = vec![false; networks.len()];

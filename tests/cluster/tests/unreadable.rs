@@ -2,22 +2,16 @@
 //! version.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use notrack_cluster::{Cluster, Options, PATIENCE, condition, is_ready, policy};
+use notrack_cluster::{Cluster, Options, PATIENCE, condition, is_ready, server};
 use notrack_lab::{run_ok, wait_until};
 use serde_json::Value;
-
-fn server(name: &str, port: u16) -> String {
-    let flow =
-        format!("{{name: f, action: NoTrack, role: Server, ports: [{{protocol: TCP, port: {port}}}]}}");
-    policy(name, &format!("nodeSelector: {{}}\nflows:\n- {flow}"))
-}
 
 #[test]
 fn a_policy_that_cannot_be_read_is_named_and_keeps_its_last_good_version() {
     let cluster = Cluster::start(&Options { nodes: 1, ..Options::default() }).unwrap();
     cluster.install().unwrap();
     let rules = || cluster.nodes[0].network().unwrap().ruleset().unwrap();
-    cluster.apply(&server("odd", 9001)).unwrap();
+    cluster.apply(&server("odd", "{}", "TCP", 9001)).unwrap();
     cluster.wait_for("notrackpolicy/odd", "it is ready", is_ready).unwrap();
     assert!(rules().contains(". tcp . 9001 "));
 
@@ -44,7 +38,7 @@ fn a_policy_that_cannot_be_read_is_named_and_keeps_its_last_good_version() {
     assert!(found["status"].to_string().contains("Perhaps"), "{found:#}");
 
     // Others go on, and its own rules stay.
-    cluster.apply(&server("other", 9002)).unwrap();
+    cluster.apply(&server("other", "{}", "TCP", 9002)).unwrap();
     cluster.wait_for("notrackpolicy/other", "another one is ready", is_ready).unwrap();
     assert!(rules().contains(". tcp . 9002 ") && rules().contains(". tcp . 9001 "), "{}", rules());
 }
