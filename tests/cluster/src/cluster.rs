@@ -230,14 +230,10 @@ impl Cluster {
 
     /// Each node's rules with their handles, without what counts, runs out or belongs to an agent.
     pub fn stable_rules(&self) -> Result<BTreeMap<String, String>> {
-        let is_stable = |line: &&str| {
-            let line = line.trim();
-            !line.contains("expires") && !line.starts_with("table") && !line.starts_with("flags")
-        };
         let list = ["-a", "-s", "list", "table", "inet", "notrack-dev"];
         let rules = |node: &Node| {
             let text = run_ok(node.network()?.command("nft").args(list))?;
-            Ok((node.name.clone(), text.lines().filter(is_stable).collect::<Vec<_>>().join("\n")))
+            Ok((node.name.clone(), text.split("\n\n").map(stable).collect::<Vec<_>>().join("\n\n")))
         };
         self.nodes.iter().map(rules).collect()
     }
@@ -255,6 +251,21 @@ impl Drop for Cluster {
         let _ = std::io::copy(&mut self.output, &mut std::io::sink());
         let _ = self.child.wait();
     }
+}
+
+/// What nft prints of a chain, a set or a counter: the elements of a hash come in any order.
+fn stable(block: &str) -> String {
+    if block.contains("elements = ") {
+        let mut words: Vec<&str> =
+            block.split([' ', '\t', '\n', ',']).filter(|word| !word.is_empty()).collect();
+        words.sort_unstable();
+        return words.join(" ");
+    }
+    let is_stable = |line: &&str| {
+        let line = line.trim();
+        !line.contains("expires") && !line.starts_with("table") && !line.starts_with("flags")
+    };
+    block.lines().filter(is_stable).collect::<Vec<_>>().join("\n")
 }
 
 /// A policy; `spec` is what it has beside the mode.

@@ -1,9 +1,10 @@
 //! The agent as a user runs it: files in, kernel programmed, told what became of it.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use notrack_lab::{Background, Flow, Namespace, Pair, run_ok, wait_until};
+use notrack_lab::{Background, Fill, Flow, Namespace, Pair, fill_conntrack, run_ok, wait_until};
 use notrack_netlink::nft::Nft;
 use notrack_netns::agent::{Live, PATIENCE, Policies, command, once, once_command, server};
 use notrack_netns::track;
@@ -228,6 +229,40 @@ fn open_flows_of_a_new_policy_leave_the_table_and_live_on() {
     chosen.talk().unwrap();
     other.talk().unwrap();
     assert_eq!(entries(&pair.node, 80).unwrap(), [""; 0]);
+}
+
+#[test]
+fn a_large_table_is_swept_and_counted_whatever_changes_meanwhile() {
+    const ENTRIES: usize = 20_000;
+    let pair = Pair::new().unwrap();
+    track(&pair.node).unwrap();
+    for port in [80, 81] {
+        let server = (Ipv4Addr::new(10, 77, 0, 1), port);
+        let fill = Fill { entries: ENTRIES, server, lifetime: Duration::from_secs(600) };
+        assert_eq!(fill_conntrack(&pair.node, fill).unwrap(), ENTRIES);
+    }
+    let audited = server("audited", "TCP", "80").replace("mode: Enforce", "mode: Audit");
+    let policies = Policies::of(&audited).unwrap();
+    policies.write("swept.yaml", &server("swept", "TCP", "81")).unwrap();
+    let agent = Live::start(&pair.node, &policies, &[]).unwrap();
+    // Each commit ends what is under way for the table of before, and has it begun anew.
+    for port in ["90", "91", "92"] {
+        policies.write("another.yaml", &server("another", "TCP", port)).unwrap();
+        let port = port.parse().unwrap();
+        wait_until("the change", PATIENCE, || serves(&pair.node, port)).unwrap();
+    }
+    // A debug build takes half a millisecond for an entry.
+    let patience = 10 * PATIENCE;
+    let left = || entries(&pair.node, 81).unwrap().len();
+    wait_until("no entry of what is bypassed", patience, || left() == 0).unwrap();
+    let counted = || {
+        let status = agent.status().unwrap();
+        let policies = status["policies"].as_array().unwrap().clone();
+        let audited = policies.into_iter().find(|policy| policy["name"] == "audited").unwrap();
+        audited["status"]["traffic"]["evictableEntries"].as_u64()
+    };
+    wait_until("the count", patience, || counted() == Some(ENTRIES as u64)).unwrap();
+    assert_eq!(entries(&pair.node, 80).unwrap().len(), ENTRIES, "what is audited is deleted");
 }
 
 #[test]
