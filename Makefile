@@ -3,7 +3,7 @@ SHELL := /bin/bash
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 .DEFAULT_GOAL := help
-.PHONY: help tools build check fmt lint testbed test explore demo playground bench image site generate verify
+.PHONY: help tools build check fmt lint kubernetes testbed test explore demo playground bench image site generate verify
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -46,13 +46,22 @@ verify: ## fail where generated files drift
 	cargo test --locked --quiet --package notrack-agent --package notrack-controller metrics::
 	tests/tools/chart.sh --check
 
-testbed: tools ## build the Kubernetes that the cluster tests run on, and Argo CD: once, some 25 minutes
+kubernetes: tools ## build the Kubernetes that the cluster tests run on: once, some 12 minutes
 	"$$(tests/tools/testbed.sh)" build
-	tests/tools/argocd.sh
 
-test: lint testbed ## everything: lint, unit, property, snapshot, conformance, kernel and cluster tests
+testbed: kubernetes ## the same, and all else that cluster tests need: Argo CD, and the version of notrack before this one
+	tests/tools/argocd.sh
+	tests/tools/previous.sh
+
+# What the cluster tests need besides is built while those that come first mostly wait.
+test: lint kubernetes ## everything: lint, unit, property, snapshot, conformance, kernel and cluster tests
 	cargo build --locked --workspace
-	cargo test --locked --workspace --no-fail-fast
+	@(nice -n 19 tests/tools/argocd.sh && nice -n 19 tests/tools/previous.sh) >/dev/null & \
+	status=0; \
+	cargo test --locked --workspace --exclude notrack-cluster --no-fail-fast || status=$$?; \
+	wait $$! || status=$$?; \
+	cargo test --locked --package notrack-cluster --no-fail-fast || status=$$?; \
+	exit $$status
 
 explore: tools ## property tests on input that was never drawn before: ROUNDS=10 of them, each with the seed that repeats it
 	@for round in $$(seq $(or $(ROUNDS),10)); do \
