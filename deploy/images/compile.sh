@@ -14,5 +14,11 @@ target=${CARGO_TARGET_DIR:-target}
 cargo build --locked --release --package notrack-agent --package notrack-controller
 for program in notrack-agent notrack-controller; do
     cp "$target/release/$program" "$folder"
+    # What some crate's build brought in past the flags would differ from machine to machine.
+    if [ "$cargo_home" != /cargo ] && grep --quiet --text --fixed-strings "$cargo_home/registry/" \
+        "$folder/$program"; then
+        echo "compile.sh: $program holds paths below $cargo_home" >&2
+        exit 1
+    fi
     deploy/images/licences.sh "$program" >"$folder/$program.licences"
 done
