@@ -228,6 +228,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// Runs a pod on every node to its end: with the first one a node's pod network gets its address, and so the rules
+    /// change. Of use where they are compared from then on.
+    pub fn run_pods(&self) -> Result<()> {
+        for Node { name, .. } in &self.nodes {
+            self.apply(&format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: first-{name}}}\nspec:\n  nodeName: {name}\n  restartPolicy: Never\n  \
+                 containers: [{{name: first, image: 'notrack-agent:{TAG}', command: [notrack-agent, --version]}}]"
+            ))?;
+            self.wait_for(&format!("pod/first-{name}"), "it has ended", |pod| {
+                pod["status"]["phase"] == "Succeeded"
+            })?;
+            self.kubectl(&format!("delete pod first-{name}"))?;
+        }
+        Ok(())
+    }
+
     /// Each node's rules with their handles, without what counts, runs out or belongs to an agent.
     pub fn stable_rules(&self) -> Result<BTreeMap<String, String>> {
         let list = ["-a", "-s", "list", "table", "inet", "notrack-dev"];

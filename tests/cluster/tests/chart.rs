@@ -27,6 +27,7 @@ fn the_chart_is_installed_upgraded_rolled_back_and_removed() {
     cluster.wait_until_installed().unwrap();
     admission_policies_were_first(&cluster);
     tests_pass(&cluster);
+    cluster.run_pods().unwrap();
 
     cluster.apply(&server("edge", "{}", "TCP", 8080)).unwrap();
     cluster.wait_for("notrackpolicy/edge", "it is ready", is_ready).unwrap();

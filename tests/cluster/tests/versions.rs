@@ -29,6 +29,7 @@ fn versions_follow_each_other_and_lose_nothing() {
         format!("install notrack {} --namespace notrack-system --create-namespace", chart.display());
     cluster.helm(&format!("{install} --wait --timeout 3m")).unwrap();
     cluster.wait_until_installed().unwrap();
+    cluster.run_pods().unwrap();
     cluster.apply(&server("edge", "{}", "TCP", WEB)).unwrap();
     cluster.apply(&server("dns", "{}", "UDP", DNS)).unwrap();
     for policy in ["edge", "dns"] {
@@ -94,7 +95,7 @@ impl Site<'_> {
         for policy in ["edge", "dns"] {
             self.cluster.wait_for(&format!("notrackpolicy/{policy}"), "it is ready still", is_ready).unwrap();
         }
-        assert_eq!(self.cluster.stable_rules().unwrap(), *enforced, "{name}: rules have changed");
+        same(&self.cluster.stable_rules().unwrap(), enforced);
         self.cluster.apply(&server(name, "{}", "TCP", 9090)).unwrap();
         self.cluster.wait_for(&format!("notrackpolicy/{name}"), "it is ready", is_ready).unwrap();
         let rules = self.cluster.stable_rules().unwrap();
@@ -117,6 +118,18 @@ impl Site<'_> {
         };
         ours.map(version).into()
     }
+}
+
+/// Says where two states of the nodes differ: they are long.
+fn same(now: &BTreeMap<String, String>, before: &BTreeMap<String, String>) {
+    for ((node, now), before) in now.iter().zip(before.values()) {
+        let (now, before): (BTreeSet<&str>, BTreeSet<&str>) =
+            (now.lines().collect(), before.lines().collect());
+        let (new, gone): (Vec<_>, Vec<_>) =
+            (now.difference(&before).collect(), before.difference(&now).collect());
+        assert!(new.is_empty() && gone.is_empty(), "{node}: new {new:#?}, gone {gone:#?}");
+    }
+    assert_eq!(now.len(), before.len());
 }
 
 /// An ingress node under wrk and a DNS node under dnsperf, both bypassed, as long as this lives.
