@@ -85,6 +85,12 @@ impl Args {
 pub enum Command {
     /// Remove every rule of ours from this network namespace. Works without any API server.
     Remove,
+    /// Prove that this kernel's datapath works, with real connections. For a network namespace of its own, as a pod has.
+    ///
+    /// Programs a policy for a TCP port that it listens on itself, connects to that port and to another one, and looks into
+    /// the connection table: the first must have no entry, the second must. The rules are removed whatever comes of it.
+    /// Needs NET_ADMIN. The exit status is 0 only when everything is proved.
+    Prove,
 }
 
 /// How long the kernel keeps rules.
@@ -169,7 +175,9 @@ mod tests {
         use clap::CommandFactory;
         Args::command().debug_assert();
         assert!(Args::try_parse_from(["notrack-agent"]).is_err(), "policies or a plan are required");
-        assert!(Args::try_parse_from(["notrack-agent", "remove"]).is_ok());
+        for command in ["remove", "prove"] {
+            assert!(Args::try_parse_from(["notrack-agent", command]).is_ok());
+        }
         let mode = |arguments: &[&str]| {
             let all = ["notrack-agent"].iter().chain(arguments);
             Args::try_parse_from(all).map_err(anyhow::Error::from).and_then(|args| args.mode()).ok()

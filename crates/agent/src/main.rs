@@ -15,6 +15,7 @@ mod lasting;
 mod listeners;
 mod lock;
 mod metrics;
+mod prove;
 mod report;
 mod resolver;
 mod run;

@@ -1,4 +1,4 @@
-//! The agent's modes: once, for ever, remove.
+//! The agent's modes: once, for ever, remove, prove.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ use crate::cluster::source::PlanSource;
 use crate::engine::Settings;
 use crate::handover::{Before, Handover};
 use crate::intent::{FolderSource, Source};
-use crate::lock;
+use crate::{lock, prove};
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(24 * 3600);
 /// The connection table is sampled, and everything else looked at, this often.
@@ -35,8 +35,14 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Runs the mode that the arguments ask for.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.log.start()?;
-    if let Some(Command::Remove) = args.command {
-        return remove();
+    match args.command {
+        Some(Command::Remove) => return remove(),
+        Some(Command::Prove) => {
+            // A failure's text has its cause in it.
+            prove::prove().map_err(|failure| anyhow::Error::msg(failure.to_string()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        None => {}
     }
     let mode = args.mode()?;
     let labels = args::labels(&args.node_labels);
