@@ -1,4 +1,5 @@
-//! Hazards 4 and 16: packets that are sent to another destination, and connections that still are.
+//! Hazards 4, 16 and 20: packets that are sent to another destination, connections that still are, and rules that outlive
+//! the server which they kept from being sent there.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::{Duration, Instant};
@@ -36,6 +37,24 @@ fn a_port_that_another_host_serves_stays_tracked() {
         reaches(client, PORT, server, SERVER).unwrap();
         other_port_is_bypassed(client, node);
     }
+}
+
+/// As a DNS cache on every node has it: its rules win its own address from the Service's translation, and are there still
+/// when it has died.
+#[test]
+fn a_server_that_has_gone_leaves_no_rule_that_keeps_its_clients_from_another() {
+    const SERVER: &str = "10.88.0.2:80";
+    let Line { client, node, server } = &Line::new().unwrap();
+    let place =
+        Tool::Nft.hang(node, PREROUTING, "ip daddr 10.77.0.1 tcp dport 8080 dnat to 10.88.0.2:80", "");
+    naive(node, "tcp dport 8080 notrack", "tcp sport 8080 notrack");
+    traffic::tcp(client, node, PORT).unwrap();
+    // Its listener went with the connection.
+    assert!(reaches(client, PORT, server, SERVER).is_err(), "the rules have outlived their server");
+    without_naive(node);
+
+    judge(node, &serves_at(&[8080], "10.77.0.1/32")).is("Refused").says(&["NT004 HostPort", &place]);
+    reaches(client, PORT, server, SERVER).unwrap();
 }
 
 #[test]
