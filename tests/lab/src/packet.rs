@@ -78,9 +78,14 @@ impl Flow {
 
     /// An SCTP packet with an INIT chunk, as opens an association.
     pub fn sctp_init(self) -> Vec<u8> {
+        self.sctp(1)
+    }
+
+    /// The same, with another type of chunk.
+    pub fn sctp(self, chunk: u8) -> Vec<u8> {
         let mut packet = self.ports();
         packet.extend([0; 8]); // Verification tag 0, as INIT demands; checksum.
-        packet.extend([1, 0, 0, 20]); // INIT, no flags, its length.
+        packet.extend([chunk, 0, 0, 20]); // No flags, its length.
         packet.extend([0, 0, 0, 1]); // Initiate tag.
         packet.extend([0, 1, 0, 0]); // Receive window.
         packet.extend([0, 1, 0, 1]); // One stream each way.

@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "attack/craft.rs"]
 mod craft;
+#[path = "attack/routed.rs"]
+mod routed;
 #[path = "attack/site.rs"]
 mod site;
 
@@ -15,7 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use std::{env, fs};
 
-use attacks::{Attack, attacks};
+use attacks::Attack;
 use craft::payload;
 use notrack_lab::{Flow, Pair, tcp};
 use notrack_netns::agent::PATIENCE;
@@ -102,15 +104,21 @@ fn compare_with_committed(found: &str) {
 
 #[test]
 fn nothing_comes_in_that_tracking_keeps_out_but_for_what_is_listed() {
-    let sites = [Kind::Tracked, Kind::Naive, Kind::Ours].map(|kind| Site::new(kind).silenced());
+    let kinds = [Kind::Tracked, Kind::Naive, Kind::Ours];
     let mut found = Vec::new();
-    for (family, v4) in [(4, true), (6, false)] {
-        let attacks = attacks(v4);
-        for step in attacks.iter().flat_map(|attack| &attack.steps) {
-            sites.iter().for_each(|site| site.take(step));
+    for (make, attacks) in [
+        (Site::new as fn(Kind) -> Site, attacks::attacks as fn(bool) -> Vec<Attack>),
+        (Site::routed, routed::attacks),
+    ] {
+        let sites = kinds.map(|kind| make(kind).silenced());
+        for (family, v4) in [(4, true), (6, false)] {
+            let attacks = attacks(v4);
+            for step in attacks.iter().flat_map(|attack| &attack.steps) {
+                sites.iter().for_each(|site| site.take(step));
+            }
+            let seen = sites.each_ref().map(|site| site.seen(v4));
+            found.extend(rows(family, &attacks, &seen));
         }
-        let seen = sites.each_ref().map(|site| site.seen(v4));
-        found.extend(rows(family, &attacks, &seen));
     }
     let text = table(&found);
     for row in &found {

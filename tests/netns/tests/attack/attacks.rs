@@ -32,6 +32,11 @@ pub mod reason {
     pub const FROM_SERVED: &str = "A program on the node that has a served port as its source can send what looks like \
         an answer, which a firewall for outgoing packets does not tell from one. It cannot open a connection so: a SYN \
         stays tracked. Binding to the port takes what serving it takes.";
+    pub const ROUTED: &str = "A Forward flow knows servers and peers: whatever comes from a server's address and port to \
+        one of its peers may be an answer. A server, or who can send with its address, can so scan those peers, as a peer of \
+        a Client flow can scan the node. Nobody opens a connection that way.";
+    pub const SCTP: &str = "Tracking knows which chunks an association may have. Without it any chunk may be of one, and \
+        the socket compares its verification tag (RFC 9260, 8.5).";
     pub const TO_PEER: &str = "Towards a peer that the node may ask, segments in the middle of a connection that does \
         not exist leave the node; the peer resets them.";
 }
@@ -66,27 +71,28 @@ impl Attack {
 }
 
 /// Makes attacks in one family. No two packets share a number, and no two flows a port, so that none depends on another.
-struct Maker {
-    v4: bool,
+pub struct Maker {
+    pub v4: bool,
     /// The last one. 1 is that of packets nobody has stamped.
     number: u16,
     remote: u16,
     local: u16,
     steps: Vec<Step>,
-    attacks: Vec<Attack>,
+    pub attacks: Vec<Attack>,
 }
 
 /// A port nobody is let in to, outside the ephemeral range.
-const CLOSED: u16 = 9999;
+pub const CLOSED: u16 = 9999;
 
-/// What the family of the attacks has.
+/// What is tried on a node that serves and asks.
 pub fn attacks(v4: bool) -> Vec<Attack> {
-    let mut maker =
-        Maker { v4, number: 1, remote: 10_000, local: 33_000, steps: Vec::new(), attacks: Vec::new() };
+    let mut maker = Maker::new(v4);
     maker.segments();
     maker.replies();
     maker.local_programs();
     maker.datagrams();
+    maker.tunnel();
+    maker.chunks();
     maker.errors();
     maker.fragments();
     if v4 {
@@ -98,7 +104,11 @@ pub fn attacks(v4: bool) -> Vec<Attack> {
 }
 
 impl Maker {
-    fn address(&self, v4: IpAddr, v6: IpAddr, port: u16) -> SocketAddr {
+    pub fn new(v4: bool) -> Maker {
+        Maker { v4, number: 1, remote: 10_000, local: 33_000, steps: Vec::new(), attacks: Vec::new() }
+    }
+
+    pub fn address(&self, v4: IpAddr, v6: IpAddr, port: u16) -> SocketAddr {
         SocketAddr::new(if self.v4 { v4 } else { v6 }, port)
     }
 
@@ -106,16 +116,16 @@ impl Maker {
         self.address(Pair::NODE, Pair::NODE6, port)
     }
 
-    fn peer(&self, port: u16) -> SocketAddr {
+    pub fn peer(&self, port: u16) -> SocketAddr {
         self.address(Pair::CLIENT, Pair::CLIENT6, port)
     }
 
-    fn stranger(&self, port: u16) -> SocketAddr {
+    pub fn stranger(&self, port: u16) -> SocketAddr {
         self.address(Pair::STRANGER, Pair::STRANGER6, port)
     }
 
     /// A port at the other end that nothing else has used.
-    fn remote(&mut self) -> u16 {
+    pub fn remote(&mut self) -> u16 {
         self.remote += 1;
         assert!(self.remote < 32_768);
         self.remote
@@ -140,24 +150,24 @@ impl Maker {
         Flow::new(source, self.node(port)).unwrap()
     }
 
-    fn context(&mut self, way: Way, packet: Vec<u8>) {
+    pub fn context(&mut self, way: Way, packet: Vec<u8>) {
         self.steps.push(Step::Context(way, packet));
     }
 
-    fn attempt(&mut self, way: Way, mut packets: Vec<Vec<u8>>) {
+    pub fn attempt(&mut self, way: Way, mut packets: Vec<Vec<u8>>) {
         self.number += 1;
         packets.iter_mut().for_each(|packet| stamp(packet, self.number));
         self.steps.push(Step::Try { way, number: self.number, packets });
     }
 
-    fn attack(&mut self, name: &'static str, wider: Option<&'static str>) {
+    pub fn attack(&mut self, name: &'static str, wider: Option<&'static str>) {
         let steps = std::mem::take(&mut self.steps);
         self.attacks.push(Attack { name, wider, steps });
     }
 
     /// A segment with each of the 256 combinations of flags, each in a flow of its own: `ends` gets a port for the other
     /// end and an ephemeral one.
-    fn scan(&mut self, way: Way, ends: impl Fn(&Maker, u16, u16) -> (SocketAddr, SocketAddr)) {
+    pub fn scan(&mut self, way: Way, ends: impl Fn(&Maker, u16, u16) -> (SocketAddr, SocketAddr)) {
         for flags in 0..=255 {
             let (remote, local) = (self.remote(), self.local());
             let (source, destination) = ends(self, remote, local);
@@ -165,7 +175,7 @@ impl Maker {
         }
     }
 
-    fn udp(&mut self, way: Way, source: SocketAddr, destination: SocketAddr) {
+    pub fn udp(&mut self, way: Way, source: SocketAddr, destination: SocketAddr) {
         self.attempt(way, vec![Flow::new(source, destination).unwrap().udp(b"attack")]);
     }
 
@@ -209,8 +219,8 @@ impl Maker {
         self.attack("segments shorter than a header: 3 to a served port, 2 to others", Some(SHORT));
     }
 
-    /// A connection to the node, both ends of it by hand.
-    fn handshake(&mut self, client: SocketAddr, server: SocketAddr) {
+    /// A connection from the wire's end, both ends of it by hand.
+    pub fn handshake(&mut self, client: SocketAddr, server: SocketAddr) {
         let to = Flow::new(client, server).unwrap();
         self.context(Way::In, to.segment(tcp::SYN, 1000, 0, &[]));
         self.context(Way::Out, to.reversed().segment(tcp::SYN | tcp::ACK, 5000, 1001, &[]));
@@ -282,8 +292,52 @@ impl Maker {
         }
     }
 
-    /// Errors of every kind about a packet that the node may have sent.
-    fn all_errors(&mut self, about: &[u8]) {
+    /// VXLAN: both ends send to the port, from any.
+    fn tunnel(&mut self) {
+        use Way::{In, Out};
+        for _ in 0..8 {
+            let (local, remote) = (self.local(), self.remote());
+            self.udp(In, self.peer(remote), self.node(4789));
+            self.udp(Out, self.node(local), self.peer(4789));
+        }
+        self.attack("a tunnel's datagrams from and to its peer", None);
+        for _ in 0..8 {
+            let (local, remote) = (self.local(), self.remote());
+            self.udp(In, self.stranger(remote), self.node(4789));
+            self.udp(In, self.stranger(4789), self.node(local));
+            self.udp(In, self.peer(4789), self.node(remote));
+            self.udp(Out, self.node(local), self.stranger(4789));
+            self.udp(Out, self.node(4789), self.stranger(remote));
+        }
+        self.attack("... from and to another, or to other ports", None);
+        for _ in 0..8 {
+            let local = self.local();
+            self.udp(In, self.peer(4789), self.node(local));
+        }
+        self.attack("... from the tunnel's port of its peer to ephemeral ports", Some(reason::PEER));
+        for _ in 0..8 {
+            let remote = self.remote();
+            self.udp(Out, self.node(4789), self.peer(remote));
+        }
+        self.attack("... of a local program from the tunnel's port to its peer", Some(reason::FROM_SERVED));
+    }
+
+    fn chunks(&mut self) {
+        // From DATA (0) over INIT (1) to SHUTDOWN COMPLETE (14).
+        for (name, port, wider) in [
+            ("chunks of no association to a served SCTP port", 9000, Some(reason::SCTP)),
+            ("... to a closed port", CLOSED, None),
+        ] {
+            for chunk in 0..=14 {
+                let flow = self.question(port);
+                self.attempt(Way::In, vec![flow.sctp(chunk)]);
+            }
+            self.attack(name, wider);
+        }
+    }
+
+    /// Errors of every kind about a packet, on their way to who may have sent it.
+    pub fn all_errors(&mut self, about: &[u8]) {
         let router = self.stranger(0).ip();
         for error in [
             IcmpError::PortUnreachable,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 pub enum Way {
     /// Comes to the node from the wire.
     In,
-    /// Sent by a program of the node.
+    /// Sent by a program of the node, or, to a router, by a server behind it.
     Out,
 }
 
