@@ -258,7 +258,7 @@ fn nat(hook: HostHook, act: Act, mut steps: Vec<Step>) -> HostTable {
 
 fn to(address: [u8; 4], port: u16) -> Act {
     let target = NatTarget::Addresses(AddressRange::one(address.into()));
-    Act::Dnat(NatTo { target, ports: Some(PortRange::one(port)) })
+    Act::Dnat(vec![NatTo { target, ports: Some(PortRange::one(port)) }])
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn a_translation_behind_a_random_map_is_found() {
 
 #[test]
 fn what_answers_behind_a_translation_stays_tracked() {
-    let redirect = Act::Dnat(NatTo { target: NatTarget::Own, ports: Some(PortRange::one(80)) });
+    let redirect = Act::Dnat(vec![NatTo { target: NatTarget::Own, ports: Some(PortRange::one(80)) }]);
     let rendered = judged(&server(HTTP), vec![nat(HostHook::Prerouting, redirect, tcp(8080))]);
     assert!(rendered.programmed.is_empty(), "{:#?}", rendered.findings);
     // Elsewhere it is none of this node's business.

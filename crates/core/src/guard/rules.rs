@@ -2,6 +2,7 @@
 //! and 16), and everything that needs the entry (9, 11, 12, 14, 21, 23, 33).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 
 use super::{Found, travels};
 use crate::facts::NodeFacts;
@@ -11,7 +12,7 @@ use crate::host::region::{Axis, Ranges};
 use crate::host::walk::{Encounter, Met};
 use crate::host::{
     Act, Backend, ChainKind, Field, HostChain, HostRule, HostTable, HostVerdict, Members, NatTarget, NatTo,
-    Place, Step, Translated,
+    Place, Step, Translated, ValueBox,
 };
 use crate::kept::Kept;
 use crate::net::{AddressRange, PortRange, Proto};
@@ -90,17 +91,23 @@ fn targets(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<Kept> {
     let mut kept = Vec::new();
     for table in &facts.host.rules.tables {
         for (chain, rule) in nat_rules(table) {
-            let Some(to) = rule.steps.iter().find_map(destination) else { continue };
-            let addresses = match to.target {
-                NatTarget::Own | NatTarget::Kept => None,
-                NatTarget::Addresses(range) => Some(range),
-                NatTarget::Unknown => continue,
-            };
+            let to: Vec<&NatTo> = rule.steps.iter().flat_map(destinations).collect();
+            if to.is_empty() {
+                continue;
+            }
             let place = table.place(chain, rule);
             let is_kube_proxy = table.id.name == "kube-proxy" || chain.starts_with("KUBE-");
-            for protocol in protocols(rule) {
-                for ports in to.ports.map_or_else(|| destination_ports(rule), |ports| vec![ports]) {
-                    kept.push(Kept {
+            let (protocols, own_ports) = (protocols(table, rule), destination_ports(table, rule));
+            for to in to {
+                let addresses = match to.target {
+                    NatTarget::Own | NatTarget::Kept => None,
+                    NatTarget::Addresses(range) => Some(range),
+                };
+                let ports = to.ports.as_ref().map_or(own_ports.as_slice(), slice::from_ref);
+                for (protocol, ports) in
+                    protocols.iter().flat_map(|proto| ports.iter().map(move |ports| (*proto, *ports)))
+                {
+                    let target = Kept {
                         hazard: HazardKind::HostPort,
                         protocol,
                         addresses,
@@ -109,19 +116,21 @@ fn targets(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<Kept> {
                         // As the controller has it for Services with a cluster address alone; it keeps the others.
                         spares_interfaces: is_kube_proxy,
                         evidence: format!("where translated connections are sent, by {place}"),
-                    });
+                    };
+                    if may_name(flow, facts, &target) {
+                        kept.push(target);
+                    }
                 }
             }
         }
     }
-    kept.retain(|kept| may_name(flow, facts, kept));
     kept
 }
 
-fn destination(step: &Step) -> Option<&NatTo> {
+fn destinations(step: &Step) -> &[NatTo] {
     match step {
-        Step::Act(Act::Dnat(to)) => Some(to),
-        _ => None,
+        Step::Act(Act::Dnat(to)) => to,
+        _ => &[],
     }
 }
 
@@ -157,8 +166,8 @@ fn leads_to<'a>(table: &'a HostTable, rule: &'a HostRule) -> Vec<&'a str> {
 }
 
 /// The protocols that a rule names itself; all where it names none.
-fn protocols(rule: &HostRule) -> Vec<Proto> {
-    let named = named(rule, &Field::L4Proto);
+fn protocols(table: &HostTable, rule: &HostRule) -> Vec<Proto> {
+    let named = named(table, rule, &Field::L4Proto);
     let has = |proto: &Proto| {
         let number = u128::from(proto.number());
         named.as_ref().is_none_or(|ranges| ranges.iter().any(|(a, b)| *a <= number && number <= *b))
@@ -167,8 +176,8 @@ fn protocols(rule: &HostRule) -> Vec<Proto> {
 }
 
 /// The destination ports that a rule names itself; all where it names none.
-fn destination_ports(rule: &HostRule) -> Vec<PortRange> {
-    match named(rule, &Field::DestinationPort) {
+fn destination_ports(table: &HostTable, rule: &HostRule) -> Vec<PortRange> {
+    match named(table, rule, &Field::DestinationPort) {
         Some(ranges) => ranges
             .into_iter()
             .filter_map(|(first, last)| PortRange::new(first.try_into().ok()?, last.min(0xffff) as u16))
@@ -177,15 +186,20 @@ fn destination_ports(rule: &HostRule) -> Vec<PortRange> {
     }
 }
 
-fn named(rule: &HostRule, field: &Field) -> Option<Vec<(u128, u128)>> {
-    rule.steps.iter().find_map(|step| match step {
-        Step::Match(comparison) if comparison.fields == [field.clone()] && !comparison.inverted => {
-            match &comparison.of {
-                Members::Boxes(boxes) => Some(boxes.iter().flatten().copied().collect()),
-                _ => None,
+fn named(table: &HostTable, rule: &HostRule, field: &Field) -> Option<Vec<(u128, u128)>> {
+    rule.steps.iter().find_map(|step| {
+        let Step::Match(comparison) = step else { return None };
+        let place = comparison.fields.iter().position(|known| known == field)?;
+        let boxes: Vec<&ValueBox> = match &comparison.of {
+            _ if comparison.inverted => return None,
+            Members::Boxes(boxes) => boxes.iter().collect(),
+            Members::Set(name) => {
+                let set = table.sets.get(name).filter(|set| !set.dynamic && !set.unknown)?;
+                set.elements.iter().map(|element| &element.values).collect()
             }
-        }
-        _ => None,
+            _ => return None,
+        };
+        boxes.into_iter().map(|values| values.get(place).copied()).collect()
     })
 }
 

@@ -3,7 +3,7 @@
 
 use super::region::{Axis, Ranges, Region, flags, is_opening};
 use super::walk::{BaseRef, Decision, Encounter, End, Met, State, Traveller, base_chains, walk};
-use super::{Act, ChainKind, HostBase, HostHook, HostRules, NatTarget, NatTo, Place};
+use super::{Act, ChainKind, HostBase, HostHook, HostRules, Place};
 use crate::net::{Family, Proto};
 
 const SYN: u8 = 0x02;
@@ -219,9 +219,7 @@ impl Journey<'_> {
 /// A NAT chain that nobody can tell the end of: it may translate.
 fn unknown_translation(place: Place, base: HostBase, region: Region) -> Met {
     let act = match base.hook {
-        HostHook::Prerouting | HostHook::Output => {
-            Act::Dnat(NatTo { target: NatTarget::Unknown, ports: None })
-        }
+        HostHook::Prerouting | HostHook::Output => Act::Dnat(Vec::new()),
         HostHook::Input | HostHook::Forward | HostHook::Postrouting => Act::Snat("unknown".to_owned()),
     };
     Met { what: Encounter::Act(act), place, base, region }

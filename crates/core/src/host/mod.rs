@@ -397,8 +397,9 @@ pub enum Field {
 /// Something that a rule does beside judging.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
-    /// A new destination (`dnat`, `DNAT`, `redirect`, `REDIRECT`, `NETMAP` in prerouting or output).
-    Dnat(NatTo),
+    /// A new destination (`dnat`, `DNAT`, `redirect`, `REDIRECT`, `NETMAP` in prerouting or output): one of these, by a
+    /// map; none where that is not understood.
+    Dnat(Vec<NatTo>),
     /// A new source (`snat`, `masquerade`, `NETMAP` in postrouting); to what, in words.
     Snat(String),
     /// Do not track.
@@ -443,8 +444,6 @@ pub enum NatTarget {
     Addresses(AddressRange),
     /// The packet's own: only the port is changed.
     Kept,
-    /// It is not understood, such as the data of a map.
-    Unknown,
 }
 
 /// How a rule ends.

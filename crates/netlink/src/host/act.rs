@@ -39,7 +39,8 @@ pub(super) fn statement(
         "last" | "dup" => return meaning.words(name),
         "notrack" => (Step::Act(Act::Notrack), "notrack".to_owned()),
         "nat" | "masq" | "redir" => {
-            let (act, words) = nat::act(meaning, name, data, family)?;
+            let (act, words, mapped) = nat::act(meaning, name, data, family)?;
+            meaning.mapped = mapped;
             meaning.act(act);
             meaning.pieces.push(Piece::Words(words));
             // The kernel's NAT decides on the packet: no rule behind it is evaluated in this chain.
@@ -232,7 +233,7 @@ pub(super) fn operand(value: &Value, kind: Kind, host_order: bool) -> String {
         Value::Constant(bytes) => {
             super::load::number(bytes, host_order).map_or("?".to_owned(), |number| text::value(kind, number))
         }
-        Value::Mapped(words) => words.clone(),
+        Value::Mapped { words, .. } => words.clone(),
         Value::Load(load) => {
             let field = names(&load.segments);
             match (load.masked, load.segments.first()) {

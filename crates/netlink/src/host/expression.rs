@@ -9,6 +9,7 @@ use notrack_core::net::Family;
 use super::compare::{Comparison, Judged, Relation, compare, join, ones, within};
 use super::interfaces::Interfaces;
 use super::load::{Kind, Known, Load, Segment, ct, fib, meta, payload};
+use super::nat::Mapped;
 use super::register::{Registers, Value};
 use super::set::SetHeader;
 use super::verdict::verdict;
@@ -54,6 +55,8 @@ pub(super) struct Meaning {
     pub pieces: Vec<Piece>,
     /// The text of `-m comment`.
     pub comment: Option<String>,
+    /// What its translation has from a map.
+    pub mapped: Option<Mapped>,
     pub(super) registers: Registers,
     pub(super) known: Known,
     /// The pieces that said what is known.
@@ -69,6 +72,7 @@ pub(super) fn rule(expressions: Attrs<'_>, scope: &mut Scope<'_>) -> Meaning {
         steps: Vec::new(),
         pieces: Vec::new(),
         comment: None,
+        mapped: None,
         registers: Registers::default(),
         known: Known::of(scope.family),
         family_said: None,
@@ -334,7 +338,8 @@ impl Meaning {
             Some(target) => {
                 self.steps.push(Step::Match(step));
                 let words = format!("{} map @{name}", names(&fields));
-                self.registers.set(target, data_len, Value::Mapped(words));
+                let map = name.to_owned();
+                self.registers.set(target, data_len, Value::Mapped { map, words, bytes: data_len });
             }
         }
         Ok(Some(()))

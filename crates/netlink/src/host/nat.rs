@@ -10,13 +10,52 @@ use super::register::Value;
 use crate::attr::{AttrError, Attrs};
 use crate::nft::{number, uapi};
 
-/// What `nat`, `masq` and `redir` do, and nft's words for it.
+/// A destination that a map has for each packet: known once the map's elements are read.
+#[derive(Clone, Debug)]
+pub(super) struct Mapped {
+    /// The map.
+    pub map: String,
+    /// What the rule says itself.
+    to: NatTo,
+    family: Family,
+    /// Where the map's data have the lowest and the highest address and port, in bytes.
+    addresses: Option<(usize, usize)>,
+    ports: Option<(usize, usize)>,
+}
+
+impl Mapped {
+    /// All that it may be; `None` where the data are not as expected.
+    pub fn read(&self, data: &[Vec<u8>]) -> Option<Vec<NatTo>> {
+        data.iter().map(|data| self.one(data)).collect()
+    }
+
+    fn one(&self, data: &[u8]) -> Option<NatTo> {
+        let range = |(low, high): (usize, usize), len: usize| {
+            let at = |at: usize| super::load::number(data.get(at..at + len)?, false);
+            Some((at(low)?, at(high)?))
+        };
+        let mut to = self.to.clone();
+        if let Some(places) = self.addresses {
+            let len = if self.family == Family::Ipv4 { 4 } else { 16 };
+            let (first, last) = range(places, len)?;
+            to.target =
+                NatTarget::Addresses(AddressRange { family: self.family, first, last: last.max(first) });
+        }
+        if let Some(places) = self.ports {
+            let (low, high) = range(places, 2)?;
+            to.ports = Some(PortRange::new(low.try_into().ok()?, high.max(low).try_into().ok()?)?);
+        }
+        Some(to)
+    }
+}
+
+/// What `nat`, `masq` and `redir` do, nft's words for it, and what a map has to say to it.
 pub(super) fn act(
     meaning: &Meaning,
     name: &str,
     data: &Attrs<'_>,
     table: TableFamily,
-) -> Result<(Act, String), AttrError> {
+) -> Result<(Act, String, Option<Mapped>), AttrError> {
     let range = |low, high, kind| range(meaning, data, (low, high), kind);
     if name != "nat" {
         let (low, high, flags) = match name {
@@ -25,12 +64,12 @@ pub(super) fn act(
         };
         let ports = range(low, high, Kind::Number)?.map(|ports| format!(" to :{ports}")).unwrap_or_default();
         let flags = options(number(data, flags)?.unwrap_or_default());
-        return Ok(if name == "masq" {
-            (Act::Snat("the address of the interface".to_owned()), format!("masquerade{ports}{flags}"))
-        } else {
-            let to = NatTo { target: NatTarget::Own, ports: span_of_ports(meaning, data, (low, high))? };
-            (Act::Dnat(to), format!("redirect{ports}{flags}"))
-        });
+        if name == "masq" {
+            let words = format!("masquerade{ports}{flags}");
+            return Ok((Act::Snat("the address of the interface".to_owned()), words, None));
+        }
+        let (to, mapped) = destination(Family::Ipv4, None, ends(meaning, data, (low, high))?);
+        return Ok((Act::Dnat(to), format!("redirect{ports}{flags}"), mapped));
     }
     let family = match number(data, uapi::NFTA_NAT_FAMILY)? {
         Some(family) if family == u32::from(uapi::NFPROTO_IPV6) => Family::Ipv6,
@@ -43,8 +82,8 @@ pub(super) fn act(
         (address, Some(ports)) => format!("{}:{ports}", address.unwrap_or_default()),
         (address, None) => address.unwrap_or_default(),
     };
-    let destination = number(data, uapi::NFTA_NAT_TYPE)? == Some(1);
-    let word = if destination { "dnat" } else { "snat" };
+    let is_destination = number(data, uapi::NFTA_NAT_TYPE)? == Some(1);
+    let word = if is_destination { "dnat" } else { "snat" };
     let of_family = match (table, family) {
         (TableFamily::Inet, Family::Ipv4) => " ip",
         (TableFamily::Inet, Family::Ipv6) => " ip6",
@@ -52,48 +91,69 @@ pub(super) fn act(
     };
     let flags = options(number(data, uapi::NFTA_NAT_FLAGS)?.unwrap_or_default());
     let words = format!("{word}{of_family} to {to}{flags}");
-    if !destination {
-        return Ok((Act::Snat(to), words));
+    if !is_destination {
+        return Ok((Act::Snat(to), words, None));
     }
-    let target = match number(data, uapi::NFTA_NAT_REG_ADDR_MIN)? {
-        None => NatTarget::Kept,
-        Some(_) => {
-            let ends = (uapi::NFTA_NAT_REG_ADDR_MIN, uapi::NFTA_NAT_REG_ADDR_MAX);
-            let range = span(meaning, data, ends)?;
-            range.map_or(NatTarget::Unknown, |(first, last)| {
-                NatTarget::Addresses(AddressRange { family, first, last: last.max(first) })
-            })
-        }
-    };
-    let ends = (uapi::NFTA_NAT_REG_PROTO_MIN, uapi::NFTA_NAT_REG_PROTO_MAX);
-    Ok((Act::Dnat(NatTo { target, ports: span_of_ports(meaning, data, ends)? }), words))
+    let addresses = ends(meaning, data, (uapi::NFTA_NAT_REG_ADDR_MIN, uapi::NFTA_NAT_REG_ADDR_MAX))?;
+    let ports = ends(meaning, data, (uapi::NFTA_NAT_REG_PROTO_MIN, uapi::NFTA_NAT_REG_PROTO_MAX))?;
+    let (to, mapped) = destination(family, Some(addresses), ports);
+    Ok((Act::Dnat(to), words, mapped))
 }
 
-/// Ports that are constants of the rule.
-fn span_of_ports(
-    meaning: &Meaning,
-    data: &Attrs<'_>,
-    ends: (u16, u16),
-) -> Result<Option<PortRange>, AttrError> {
-    let span = span(meaning, data, ends)?;
-    Ok(span.and_then(|(low, high)| PortRange::new(low.try_into().ok()?, high.max(low).try_into().ok()?)))
+/// The ends of a range of addresses or ports.
+enum Ends {
+    /// The rule has none.
+    Absent,
+    /// Constants of the rule.
+    Of(u128, u128),
+    /// In the data of this map, at these bytes.
+    In(String, (usize, usize)),
+    /// Anything else.
+    Unknown,
 }
 
-/// The ends of a range, where both are constants of the rule.
-fn span(
-    meaning: &Meaning,
-    data: &Attrs<'_>,
-    (low, high): (u16, u16),
-) -> Result<Option<(u128, u128)>, AttrError> {
-    let end = |register| match meaning.registers.get(register)? {
+/// By the attributes that name the registers of both; the higher may be missing.
+fn ends(meaning: &Meaning, data: &Attrs<'_>, (low, high): (u16, u16)) -> Result<Ends, AttrError> {
+    let Some(low) = number(data, low)? else { return Ok(Ends::Absent) };
+    let high = number(data, high)?.unwrap_or(low);
+    let constant = |register| match meaning.registers.get(register)? {
         Value::Constant(bytes) => super::load::number(bytes, false),
-        Value::Load(_) | Value::Mapped(_) => None,
+        Value::Load(_) | Value::Mapped { .. } => None,
     };
-    let Some(first) = number(data, low)?.and_then(end) else { return Ok(None) };
-    Ok(match number(data, high)? {
-        Some(high) => end(high).map(|last| (first, last)),
-        None => Some((first, first)),
+    if let (Some(first), Some(last)) = (constant(low), constant(high)) {
+        return Ok(Ends::Of(first, last.max(first)));
+    }
+    Ok(match (meaning.registers.mapped(low), meaning.registers.mapped(high)) {
+        (Some((map, first)), Some((other, last))) if map == other => Ends::In(map.to_owned(), (first, last)),
+        _ => Ends::Unknown,
     })
+}
+
+/// A destination; without addresses it is this node (`redirect`). None where it is not understood, or not yet: then with
+/// what a map has to say.
+fn destination(family: Family, addresses: Option<Ends>, ports: Ends) -> (Vec<NatTo>, Option<Mapped>) {
+    let (target, addresses) = match addresses {
+        None => (NatTarget::Own, None),
+        Some(Ends::Absent) => (NatTarget::Kept, None),
+        Some(Ends::Of(first, last)) => (NatTarget::Addresses(AddressRange { family, first, last }), None),
+        Some(Ends::In(map, places)) => (NatTarget::Kept, Some((map, places))),
+        Some(Ends::Unknown) => return (Vec::new(), None),
+    };
+    let port = |number: u128| u16::try_from(number).unwrap_or(u16::MAX);
+    let (span, ports) = match ports {
+        Ends::Absent => (None, None),
+        Ends::Of(low, high) => (PortRange::new(port(low), port(high)), None),
+        Ends::In(map, places) => (None, Some((map, places))),
+        Ends::Unknown => (Some(PortRange::ALL), None),
+    };
+    let to = NatTo { target, ports: span };
+    let map = match (&addresses, &ports) {
+        (None, None) => return (vec![to], None),
+        (Some((map, _)), Some((other, _))) if map != other => return (Vec::new(), None),
+        (Some((map, _)), _) | (None, Some((map, _))) => map.clone(),
+    };
+    let places = |part: Option<(String, (usize, usize))>| part.map(|(_, places)| places);
+    (Vec::new(), Some(Mapped { map, to, family, addresses: places(addresses), ports: places(ports) }))
 }
 
 /// A range by the registers of its ends; `None` where the expression has none.

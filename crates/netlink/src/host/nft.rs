@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use notrack_core::host::{
-    ChainKind, HostBase, HostChain, HostHook, HostRule, HostSet, HostTable, TableFamily, TableId,
+    Act, ChainKind, HostBase, HostChain, HostHook, HostRule, HostSet, HostTable, NatTo, Step, TableFamily,
+    TableId,
 };
 use notrack_core::nf::TABLE_NAME;
 
 use super::backend::backend;
 use super::expression::{self, Piece, Scope};
 use super::interfaces::Interfaces;
+use super::nat::Mapped;
 use super::set::{Element, SetHeader};
 use super::{text, xt};
 use crate::attr::{Attr, AttrError, Message, Writer};
@@ -96,8 +98,18 @@ struct Table {
     sets: BTreeMap<String, SetHeader>,
     /// The helpers of its objects.
     helpers: BTreeMap<String, String>,
-    /// Chain, rule without its text, and what the text is made of.
-    rules: Vec<(String, HostRule, Vec<Piece>)>,
+    rules: Vec<Draft>,
+}
+
+/// A rule before the sets are read.
+#[derive(Debug)]
+struct Draft {
+    chain: String,
+    /// Without its text, and without what it has from a map.
+    rule: HostRule,
+    /// What the text is made of.
+    pieces: Vec<Piece>,
+    mapped: Option<Mapped>,
 }
 
 #[derive(Debug, Default)]
@@ -212,7 +224,7 @@ impl Reader {
             comment: comment.or(meaning.comment),
             steps: meaning.steps,
         };
-        table.rules.push((chain, rule, meaning.pieces));
+        table.rules.push(Draft { chain, rule, pieces: meaning.pieces, mapped: meaning.mapped });
         Ok(())
     }
 }
@@ -220,18 +232,33 @@ impl Reader {
 impl Table {
     fn finish(self, socket: &mut Socket, interfaces: &mut Interfaces) -> Result<HostTable, NetlinkError> {
         let mut sets: BTreeMap<String, HostSet> = BTreeMap::new();
+        // The data of maps that say where packets are sent.
+        let mut data: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+        let is_mapped = |name: &String| {
+            self.rules.iter().any(|draft| draft.mapped.as_ref().is_some_and(|mapped| mapped.map == *name))
+        };
         for (name, header) in &self.sets {
             let elements = if header.is_legible() { Some(self.elements(socket, name)?) } else { None };
+            if let Some(elements) = elements.as_ref().filter(|_| is_mapped(name)) {
+                data.insert(
+                    name.clone(),
+                    elements.iter().filter_map(|element| element.data.clone()).collect(),
+                );
+            }
             sets.insert(name.clone(), header.finish(elements, interfaces));
         }
-        let pieces = self.rules.iter().map(|(_, _, pieces)| pieces.as_slice());
+        let pieces = self.rules.iter().map(|draft| draft.pieces.as_slice());
         let backend = backend((self.family, &self.name), &self.chains, pieces, self.sets.keys());
         let mut chains: BTreeMap<String, HostChain> = BTreeMap::new();
         for (name, base) in self.chains {
             chains.insert(name, HostChain { base, rules: Vec::new() });
         }
-        for (chain, mut rule, pieces) in self.rules {
+        for Draft { chain, mut rule, pieces, mapped } in self.rules {
             rule.text = text::rule(&pieces, &sets);
+            let found = mapped.and_then(|mapped| mapped.read(data.get(&mapped.map)?));
+            if let (Some(found), Some(to)) = (found, rule.steps.iter_mut().find_map(destination)) {
+                *to = found;
+            }
             chains.entry(chain).or_default().rules.push(rule);
         }
         let id = TableId { backend, family: self.family, name: self.name };
@@ -256,6 +283,13 @@ impl Table {
             Ok(())
         })?;
         Ok(elements)
+    }
+}
+
+fn destination(step: &mut Step) -> Option<&mut Vec<NatTo>> {
+    match step {
+        Step::Act(Act::Dnat(to)) => Some(to),
+        _ => None,
     }
 }
 

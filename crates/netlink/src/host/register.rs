@@ -15,8 +15,15 @@ pub(super) enum Value {
     Load(Load),
     /// A constant of the rule.
     Constant(Vec<u8>),
-    /// What a map has for the packet, in nft's words.
-    Mapped(String),
+    /// What a map has for the packet.
+    Mapped {
+        /// The map.
+        map: String,
+        /// The look-up, in nft's words.
+        words: String,
+        /// Bytes of its data.
+        bytes: usize,
+    },
 }
 
 /// All registers but that of the verdict.
@@ -29,6 +36,18 @@ impl Registers {
     /// What begins in a register, as netlink numbers them; `None` where that is not known.
     pub fn get(&self, register: u32) -> Option<&Value> {
         self.slots.get(slot(register)?)?.as_ref()
+    }
+
+    /// The map whose data cover a register, and the place of the register in them, in bytes.
+    pub fn mapped(&self, register: u32) -> Option<(&str, usize)> {
+        let slot = slot(register)?;
+        let before = self.slots.get(..=slot)?.iter().enumerate().rev();
+        let (first, value) = before.filter_map(|(first, value)| Some((first, value.as_ref()?))).next()?;
+        let at = (slot - first) * SLOT_LEN;
+        match value {
+            Value::Mapped { map, bytes, .. } if at < *bytes => Some((map, at)),
+            _ => None,
+        }
     }
 
     /// Fills a register; what was in the slots that it covers is gone.

@@ -183,7 +183,7 @@ fn pair(elements: Vec<Element>, field: Shape) -> Option<Ranges> {
     Some(ranges)
 }
 
-/// An element as the kernel has it.
+/// An element as the kernel has it; the end of a range may be one without data.
 #[derive(Debug)]
 pub(super) struct Element {
     key: Vec<u8>,
@@ -194,6 +194,8 @@ pub(super) struct Element {
     /// Whether it stands for every key that has no element (flag `CATCHALL`).
     others: bool,
     verdict: Option<HostVerdict>,
+    /// What a map has for it, but for a verdict.
+    pub data: Option<Vec<u8>>,
 }
 
 impl Element {
@@ -205,6 +207,7 @@ impl Element {
             closes: flags & uapi::NFT_SET_ELEM_INTERVAL_END != 0,
             others: flags & uapi::NFT_SET_ELEM_CATCHALL != 0,
             verdict: verdict(&inner(attrs, uapi::NFTA_SET_ELEM_DATA)?)?,
+            data: value(attrs, uapi::NFTA_SET_ELEM_DATA)?,
         })
     }
 }

@@ -9,7 +9,9 @@ use notrack_netns::agent::{Live, Policies};
 use notrack_netns::track;
 use notrack_netns::traffic::{self, Connection, entries};
 
-use super::support::{NOTHING, Tool, flush, judge, naive, place, reaches, serves, serves_at, without_naive};
+use super::support::{
+    NOTHING, Tool, flush, judge, naive, place, reaches, routes, serves, serves_at, without_naive,
+};
 
 const PORT: &str = "10.77.0.1:8080";
 const PREROUTING: &str = "nat hook prerouting priority dstnat";
@@ -113,6 +115,17 @@ fn published_ports_are_found_through_a_jump_and_a_map() {
     judged.says(&["NT004 HostPort: TCP 8443 is", &place]);
     reaches(client, PORT, server, SERVER).unwrap();
     other_port_is_bypassed(client, node);
+
+    // The other half of the same connections: what comes back from the server, before there is any.
+    flush(node);
+    naive(node, "ip saddr 10.88.0.2 tcp sport 80 notrack", "");
+    assert!(reaches(client, PORT, server, SERVER).is_err(), "the replies came untranslated");
+    without_naive(node);
+    let judged = judge(node, &routes(&[80, 8080], "10.88.0.2/32"));
+    judged
+        .is("Programmed")
+        .says(&["NT004 HostPort: TCP 80 is where translated connections are sent", &place]);
+    reaches(client, PORT, server, SERVER).unwrap();
 }
 
 #[test]

@@ -285,15 +285,28 @@ fn what_rules_do() {
     assert!(sets["seen"].dynamic);
 }
 
+fn host_number(last: u8) -> u128 {
+    u32::from_be_bytes([10, 0, 0, last]).into()
+}
+
 #[test]
 fn translation() {
     let namespace = loaded(
         "table ip nat {
             map servers { type inet_service : ipv4_addr; elements = { 80 : 10.0.0.5 } }
+            map published { type inet_service : ipv4_addr . inet_service; elements = { 82 : 10.0.0.6 . 8082, 83 : 10.0.0.7 . 83 } }
+            map pools { type inet_service : interval ipv4_addr; flags interval; elements = { 84 : 10.0.0.8-10.0.0.9 } }
+            map ports { type inet_service : inet_service; elements = { 85 : 8085 } }
             chain in { type nat hook prerouting priority -100;
                 dnat to tcp dport map @servers
                 tcp dport 8080 redirect to :80
                 tcp dport 81 dnat to 10.0.0.2:8080
+            }
+            chain maps { type nat hook prerouting priority -90;
+                dnat ip to tcp dport map @published
+                dnat to tcp dport map @pools
+                meta l4proto tcp redirect to :tcp dport map @ports
+                meta l4proto tcp dnat to 10.0.0.1:tcp dport map @ports
             }
             chain out { type nat hook postrouting priority 100;
                 masquerade
@@ -307,10 +320,26 @@ fn translation() {
         let steps = table.chains[chain].rules.iter().flat_map(|rule| &rule.steps);
         steps.filter_map(|step| if let Step::Act(act) = step { Some(act.clone()) } else { None }).collect()
     };
-    let dnat = |target, port: Option<u16>| Act::Dnat(NatTo { target, ports: port.map(PortRange::one) });
-    let host = NatTarget::Addresses(AddressRange::one([10, 0, 0, 2].into()));
-    let by_map = dnat(NatTarget::Unknown, None);
-    assert_eq!(acts("in"), [by_map.clone(), dnat(NatTarget::Own, Some(80)), dnat(host, Some(8080))]);
+    let to = |target, port: Option<u16>| NatTo { target, ports: port.map(PortRange::one) };
+    let dnat = |target, port| Act::Dnat(vec![to(target, port)]);
+    let host = |last| NatTarget::Addresses(AddressRange::one([10, 0, 0, last].into()));
+    let by_map = dnat(host(5), None);
+    assert_eq!(acts("in"), [by_map.clone(), dnat(NatTarget::Own, Some(80)), dnat(host(2), Some(8080))]);
+    // What a map has is all that it may be, in the kernel's order.
+    let mut published = acts("maps");
+    if let Some(Act::Dnat(to)) = published.first_mut() {
+        to.sort_by_key(|to| to.ports.map(|ports| ports.first()));
+    }
+    let pool = AddressRange { last: host_number(9), ..AddressRange::one([10, 0, 0, 8].into()) };
+    assert_eq!(
+        published,
+        [
+            Act::Dnat(vec![to(host(7), Some(83)), to(host(6), Some(8082))]),
+            dnat(NatTarget::Addresses(pool), None),
+            dnat(NatTarget::Own, Some(8085)),
+            dnat(host(1), Some(8085)),
+        ]
+    );
     let snat = |to: &str| Act::Snat(to.to_owned());
     assert_eq!(acts("out"), [snat("the address of the interface"), snat("192.0.2.1-192.0.2.9")]);
     let first = &table.chains["in"].rules[0].steps;

@@ -184,10 +184,10 @@ fn chains_verdicts_and_acts() {
         let address: SocketAddr = to.parse().unwrap();
         let target = NatTarget::Addresses(AddressRange::one(address.ip()));
         let ports = Some(PortRange::one(80));
-        assert_eq!(acts("nat", "PREROUTING", to), [Act::Dnat(NatTo { target, ports })]);
+        assert_eq!(acts("nat", "PREROUTING", to), [Act::Dnat(vec![NatTo { target, ports }])]);
     }
 }
 
 fn redirect(port: u16) -> Act {
-    Act::Dnat(NatTo { target: NatTarget::Own, ports: Some(PortRange::one(port)) })
+    Act::Dnat(vec![NatTo { target: NatTarget::Own, ports: Some(PortRange::one(port)) }])
 }

@@ -91,7 +91,7 @@ fn read(family: u8, fill: impl FnOnce(&mut Writer<'_>)) -> (Vec<Step>, String) {
     let bytes = message(family, fill);
     let mut reader = reader();
     reader.rule(Messages::new(&bytes).next().unwrap().unwrap()).unwrap();
-    let (chain, rule, pieces) = reader.tables[0].rules.pop().unwrap();
+    let Draft { chain, rule, pieces, .. } = reader.tables[0].rules.pop().unwrap();
     assert_eq!((chain.as_str(), rule.handle, rule.comment.as_deref()), ("c", 7, Some("hi")));
     (rule.steps, text::rule(&pieces, &BTreeMap::new()))
 }
@@ -148,7 +148,7 @@ fn broken_rules_are_not_understood_and_harm_nothing() {
             // An error is as good as a rule that is not understood.
             let _ = reader.rule(message);
         }
-        for (_, _, pieces) in &reader.tables[0].rules {
+        for Draft { pieces, .. } in &reader.tables[0].rules {
             text::rule(pieces, &BTreeMap::new());
         }
     };

@@ -193,9 +193,9 @@ fn nat(family: Option<Family>, name: &str, info: &[u8]) -> Option<Part> {
     let words = to.split_once(' ').map_or("any", |(_, value)| value).to_owned();
     let mut steps = Vec::new();
     match name {
-        "DNAT" => steps.push(Step::Act(Act::Dnat(range.destination()))),
-        "REDIRECT" => steps.push(Step::Act(Act::Dnat(range.redirection()))),
-        "NETMAP" => steps.push(Step::Act(Act::Dnat(range.mapping()))),
+        "DNAT" => steps.push(Step::Act(Act::Dnat(vec![range.destination()]))),
+        "REDIRECT" => steps.push(Step::Act(Act::Dnat(vec![range.redirection()]))),
+        "NETMAP" => steps.push(Step::Act(Act::Dnat(vec![range.mapping()]))),
         _ => {}
     }
     if matches!(name, "SNAT" | "MASQUERADE" | "NETMAP") {
