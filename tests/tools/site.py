@@ -50,7 +50,8 @@ class Page(html.parser.HTMLParser):
 def build(site):
     try:
         built = subprocess.run(
-            ["mkdocs", "build", "--strict", "--site-dir", site], cwd=ROOT, capture_output=True, text=True,
+            ["mkdocs", "build", "--config-file", ".mkdocs.yml", "--strict", "--site-dir", site],
+            cwd=ROOT, capture_output=True, text=True,
             # The hook's compiled form would stay beside it.
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
