@@ -53,14 +53,14 @@ testbed: kubernetes ## the same, and all else that cluster tests need: Argo CD, 
 	tests/tools/argocd.sh
 	tests/tools/previous.sh
 
-# What the cluster tests need besides is built while those that come first mostly wait.
+# What else the cluster tests need is built while the first tests mostly wait; a test that comes before it is there waits for it.
 test: lint kubernetes ## everything: lint, unit, property, snapshot, conformance, kernel and cluster tests
 	cargo build --locked --workspace
 	@(nice -n 19 tests/tools/argocd.sh && nice -n 19 tests/tools/previous.sh) >/dev/null & \
 	status=0; \
 	cargo test --locked --workspace --exclude notrack-cluster --no-fail-fast || status=$$?; \
-	wait $$! || status=$$?; \
 	cargo test --locked --package notrack-cluster --no-fail-fast || status=$$?; \
+	wait $$! || status=$$?; \
 	exit $$status
 
 explore: tools ## property tests on input that was never drawn before: ROUNDS=10 of them, each with the seed that repeats it
