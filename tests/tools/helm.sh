@@ -15,9 +15,11 @@ if [ ! -x "$folder/bin/helm" ]; then
     flock 9
     if [ ! -x "$folder/bin/helm" ]; then
         echo "building helm $version (once, some three minutes)" >&2
-        # Whoever looks meanwhile must not find a half.
+        # Whoever looks meanwhile must not find a half. Under the lock all else is of builds that were killed.
+        rm -rf "$folder"/build.*
         own=$(mktemp -d "$folder/build.XXXXXX")
         trap 'rm -rf "$own"' EXIT
+        trap 'exit 130' INT TERM HUP
         GOBIN=$own go install "helm.sh/helm/v4/cmd/helm@v$version" >&2
         mv "$own/helm" "$folder/bin/helm"
     fi
