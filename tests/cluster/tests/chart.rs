@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Instant;
 
-use notrack_cluster::{Cluster, Options, PATIENCE, condition, is_ready, server};
+use notrack_cluster::{Cluster, Options, PATIENCE, condition, is_ready, repository, server};
 use notrack_lab::{run_ok, wait_until};
 use serde_json::Value;
 
@@ -27,6 +28,7 @@ fn the_chart_is_installed_upgraded_rolled_back_and_removed() {
     cluster.wait_until_installed().unwrap();
     admission_policies_were_first(&cluster);
     tests_pass(&cluster);
+    everything_optional_is_installed_and_goes_again(&cluster);
     cluster.run_pods().unwrap();
 
     cluster.apply(&server("edge", "{}", "TCP", 8080)).unwrap();
@@ -43,17 +45,49 @@ fn the_chart_is_installed_upgraded_rolled_back_and_removed() {
     without_keep_nothing_stays(&cluster);
 }
 
-/// Also those of parts that are off: without the kinds of the Prometheus operator, which are not in this cluster.
+/// Also those of parts that are off, and of the Prometheus operator's kinds.
 fn every_object_passes_the_api_server(cluster: &Cluster) {
+    let definitions = run_ok(&mut Command::new(repository().join("tests/tools/prometheus-crds.sh"))).unwrap();
+    for kind in ["podmonitors", "servicemonitors", "prometheusrules"] {
+        let file = format!("{}/monitoring.coreos.com_{kind}.yaml", definitions.trim());
+        cluster.kubectl(&format!("apply --server-side -f {file}")).unwrap();
+        cluster
+            .kubectl(&format!("wait --for=condition=Established crd/{kind}.monitoring.coreos.com"))
+            .unwrap();
+    }
     cluster.kubectl("create namespace try").unwrap();
-    for values in ["", "--values charts/notrack/ci/mirror.yaml", "--values charts/notrack/ci/least.yaml"] {
-        let options = "--set controller.networkPolicy.enabled=true,grafanaDashboard.enabled=true --no-hooks";
+    for values in ["", "everything", "pod-monitors", "mirror", "least"] {
+        let values = if values.is_empty() {
+            String::new()
+        } else {
+            format!("--values charts/notrack/ci/{values}.yaml")
+        };
         let objects =
-            cluster.helm(&format!("template notrack charts/notrack -n try {options} {values}")).unwrap();
+            cluster.helm(&format!("template notrack charts/notrack -n try --no-hooks {values}")).unwrap();
         let apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
         notrack_lab::run_ok_with_input(cluster.kubectl_command().args(apply), &objects).unwrap();
     }
     cluster.kubectl("delete namespace try").unwrap();
+}
+
+/// Not tried alone: the whole of it, running.
+fn everything_optional_is_installed_and_goes_again(cluster: &Cluster) {
+    let kinds = "podmonitors,servicemonitors,prometheusrules,networkpolicies,configmaps";
+    let count = || {
+        let found =
+            cluster.get(&format!("{kinds} -n notrack-system -l app.kubernetes.io/name=notrack")).unwrap();
+        found["items"].as_array().map_or(0, Vec::len)
+    };
+    let before = count();
+    let upgrade =
+        "upgrade notrack charts/notrack --namespace notrack-system --wait --timeout 3m --reset-values";
+    cluster.helm(&format!("{upgrade} --values charts/notrack/ci/everything.yaml")).unwrap();
+    cluster.wait_until_installed().unwrap();
+    // Two monitors, the alerts, the policy of the network, the dashboard.
+    assert_eq!(count(), before + 5);
+    cluster.helm(upgrade).unwrap();
+    cluster.wait_until_installed().unwrap();
+    assert_eq!(count(), before);
 }
 
 fn a_namespace_that_refuses_agents_is_told_before(cluster: &Cluster) {
