@@ -2,8 +2,8 @@
 //!
 //! An agent cannot tell an uninstall from an upgrade, so the job that runs before an uninstall makes a Lease, and the
 //! controller that leads then publishes plans without rules. The Lease belongs to the controllers' Deployment: it goes
-//! with it, and the next installation knows nothing of it. It also runs out, so that an uninstall that somebody gave up
-//! leaves no cluster without its rules for good.
+//! with it, and the next installation knows nothing of it. Controllers that have seen it hold to it to their end. It also
+//! runs out, so that an uninstall that somebody gave up leaves no cluster without its rules for good.
 
 use jiff::{Span, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;

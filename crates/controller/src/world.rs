@@ -126,7 +126,7 @@ pub struct World {
     service_cidrs: BTreeMap<String, Vec<AddressRange>>,
     fixed_cidrs: Vec<AddressRange>,
     ranges: ServiceRanges,
-    withdrawals: BTreeMap<String, Timestamp>,
+    withdrawn_until: Option<Timestamp>,
     /// What is compiled where nothing is to run.
     no_policies: Index,
     complete: BTreeSet<Kind>,
@@ -153,7 +153,7 @@ impl World {
 
     /// When the order ends to run no rules anywhere, where there is one.
     pub fn withdrawn_until(&self) -> Option<Timestamp> {
-        self.withdrawals.values().max().copied()
+        self.withdrawn_until
     }
 
     /// Whether no rules are to run anywhere.
@@ -206,10 +206,7 @@ impl World {
                     self.stale.compiled = true;
                 }
             }
-            Update::Withdrawal(change) => {
-                self.completes(&change, Kind::Withdrawal);
-                self.stale.compiled |= !merge(&mut self.withdrawals, change).is_empty();
-            }
+            Update::Withdrawal(change) => self.learn_withdrawal(change),
         }
     }
 
@@ -255,6 +252,21 @@ impl World {
             self.stale.compiled |= self.index.delete(&name);
         }
         self.stale.status = true;
+    }
+
+    /// The Lease goes with the controllers' Deployment, and controllers outlive both by seconds: to them its deletion ends
+    /// nothing, or the last act of one would be to order all rules back.
+    fn learn_withdrawal(&mut self, change: Change<Timestamp>) {
+        self.completes(&change, Kind::Withdrawal);
+        let end = match change {
+            Change::Reset(listed) => listed.into_values().flatten().max(),
+            Change::Apply(_, end) => Some(end),
+            Change::Delete(_) => None,
+        };
+        if end.is_some() && end != self.withdrawn_until {
+            self.withdrawn_until = end;
+            self.stale.compiled = true;
+        }
     }
 
     fn learn_nodes(&mut self, change: Change<Node>) {

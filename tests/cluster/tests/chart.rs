@@ -197,6 +197,11 @@ fn an_uninstall_withdraws_the_rules_of_those_that_answer(cluster: &Cluster) {
     // What the dead node's pods were is collected when it is back.
     cluster.control("start", "node3").unwrap();
     only_definitions_are_left(cluster);
+    // The last act of a controller, when its Deployment and the order were gone, was none.
+    let plans = cluster.get("nodeplans").unwrap();
+    let plans = plans["items"].as_array().unwrap();
+    assert_eq!(plans.len(), 3);
+    assert!(plans.iter().all(|plan| plan["spec"]["ruleSet"].is_null()), "{plans:#?}");
     let policy = cluster.get("notrackpolicy/edge").unwrap();
     assert_eq!(condition(&policy, "Ready"), Some(("False", "Withdrawn")), "{policy:#}");
 }

@@ -84,7 +84,12 @@ fn a_withdrawal_hides_all_policies_until_it_ends() {
     world.learn(Update::Withdrawal(Change::Apply("ns/notrack-withdrawal".into(), end)));
     assert!(world.take_stale().compiled);
     assert_eq!((policies(&world, end - second), policies(&world, end)), (0, 1));
+    // Deleted with the Deployment, while this controller has a last moment.
     world.learn(Update::Withdrawal(Change::Delete("ns/notrack-withdrawal".into())));
+    world.learn(Update::Withdrawal(Change::Reset(BTreeMap::new())));
+    assert_eq!((policies(&world, end - second), policies(&world, end)), (0, 1));
+    // Somebody thinks better of it, or orders anew.
+    world.learn(Update::Withdrawal(Change::Apply("ns/notrack-withdrawal".into(), end - second)));
     assert!(world.take_stale().compiled);
     assert_eq!(policies(&world, end - second), 1);
 }
