@@ -39,6 +39,8 @@ pub struct Agent {
     source: Source,
     /// What is wanted now; `None` before the first complete view: nothing is written then.
     intent: Option<Arc<Intent>>,
+    /// Whether it was not looked yet for everything that it may harm.
+    is_new: bool,
     engine: Engine,
     eviction: Eviction,
     sampler: Sampler,
@@ -59,6 +61,8 @@ pub struct Agent {
     /// Entries that policies in mode Audit would evict, and when they are to be counted again.
     evictable: BTreeMap<String, u64>,
     count_at: Option<Instant>,
+    /// Whether they are being counted.
+    counts: bool,
     idle: Idle,
     sweep_at: Option<Instant>,
     renew_at: Option<Instant>,
@@ -71,6 +75,7 @@ impl Agent {
         Ok(Agent {
             source,
             intent: None,
+            is_new: false,
             lease: settings.lease,
             engine: Engine::open(settings, eviction.stop())?,
             eviction,
@@ -86,6 +91,7 @@ impl Agent {
             evicted: 0,
             evictable: BTreeMap::new(),
             count_at: None,
+            counts: false,
             idle: Idle::default(),
             sweep_at: None,
             renew_at: None,
@@ -122,15 +128,17 @@ impl Agent {
 
     fn reconcile_if_needed(&mut self, changed: bool, addresses: &BTreeSet<IpAddr>) {
         let now = Timestamp::now().as_second();
-        let is_new = changed || self.intent.as_ref().is_none_or(|intent| intent.has_expired(now));
-        if is_new {
+        if changed || self.intent.as_ref().is_none_or(|intent| intent.has_expired(now)) {
             self.intent = self.source.intent(now).map(Arc::new);
+            self.is_new = true;
         }
         let Some(intent) = self.intent.clone() else { return };
+        let is_new = self.is_new;
         let facts = match self.engine.facts(&intent, is_new, addresses) {
             Ok(facts) => facts,
             Err(error) => return self.failed(&error, is_new),
         };
+        self.is_new = false;
         if is_new || self.failure.is_some() || self.is_outdated(&facts) {
             self.reconcile(&intent, &facts, is_new);
         } else {
@@ -205,8 +213,10 @@ impl Agent {
         stands && self.unsettled.get_or_insert_with(Instant::now).elapsed() < UNSETTLED
     }
 
+    /// For a table alone that the kernel runs: another one's entries are those of connections that are tracked now.
     fn sweep_if_due(&mut self) {
-        if self.sweep_at.is_some_and(|at| at <= Instant::now()) {
+        let may_sweep = self.stands && (self.failure.is_some() || !self.engine.is_in_doubt());
+        if may_sweep && self.sweep_at.is_some_and(|at| at <= Instant::now()) {
             self.sweep_at = None;
             if let Some(programmed) = &self.programmed {
                 self.eviction.sweep(programmed.table.clone());
@@ -216,7 +226,7 @@ impl Agent {
 
     /// What mode Enforce would evict, for policies in mode Audit: once they are programmed and now and then.
     fn count_evictable_if_due(&mut self) {
-        if self.count_at.is_some_and(|at| at > Instant::now()) {
+        if self.counts || self.count_at.is_some_and(|at| at > Instant::now()) {
             return;
         }
         let Some(programmed) = &self.programmed else { return };
@@ -228,12 +238,14 @@ impl Agent {
             return self.evictable.clear();
         }
         self.eviction.count(programmed.table.clone(), audited);
+        self.counts = true;
     }
 
     /// Takes up what was evicted and counted meanwhile, waiting a while for what is under way.
     fn take_evicted(&mut self, patience: Duration) {
         let until = Instant::now() + patience;
         while let Some(done) = self.eviction.next(until) {
+            self.counts &= !matches!(done, Done::Counted(_));
             match done {
                 Done::Swept(deleted, failure) => {
                     self.evicted += deleted;

@@ -41,6 +41,9 @@ pub enum EngineError {
     /// Whether the node tracks at all is not known.
     #[error(transparent)]
     Tracking(#[from] NetlinkError),
+    /// Which rules other programs have is not known.
+    #[error("other programs' rules cannot all be read, and so not judged: {0}")]
+    Unread(String),
     /// The rules that other programs' firewalls need are not known.
     #[error("the rules added to other programs' firewalls are not known: {0}")]
     Adapters(#[from] AdapterError),
@@ -60,7 +63,7 @@ impl EngineError {
         match self {
             EngineError::Render(_) => "RenderFailed",
             EngineError::Nft(_) => "CommitFailed",
-            EngineError::Tracking(_) => "FactsUnknown",
+            EngineError::Tracking(_) | EngineError::Unread(_) => "FactsUnknown",
             EngineError::Adapters(_) => "AdaptersUnknown",
             EngineError::NotProgrammed { .. } => "NotProgrammed",
         }
@@ -97,7 +100,7 @@ pub struct Programmed {
     pub findings: Vec<Finding>,
     /// Policies with at least one tuple in the table.
     pub policies: BTreeSet<String>,
-    /// Whether the kernel was changed for it.
+    /// Whether the kernel was changed since what was read back before it.
     pub changed: bool,
 }
 
@@ -137,6 +140,8 @@ pub struct Engine {
     host: HostWatch,
     /// The generation at which what is programmed was last seen in the kernel.
     seen: Option<u32>,
+    /// Whether something was committed that has not been read back.
+    in_doubt: bool,
 }
 
 impl Engine {
@@ -152,6 +157,7 @@ impl Engine {
             lasting: Lasting::default(),
             host: HostWatch::default(),
             seen: None,
+            in_doubt: false,
         })
     }
 
@@ -204,20 +210,20 @@ impl Engine {
     }
 
     /// Renders, applies and reads back. Nothing is written where the kernel already runs it. `before` is the table that
-    /// this agent has programmed last.
+    /// this agent has read back last.
     pub fn reconcile(
         &mut self,
         intent: &Intent,
         facts: &NodeFacts,
         before: Option<&Table>,
     ) -> Result<Programmed, EngineError> {
+        let before = before.filter(|_| !self.in_doubt);
         let earlier = match before {
             Some(table) => Earlier::Table(table),
             None => Earlier::of(self.nft.observe()?.as_ref()),
         };
         let mut facts = facts.clone();
         let (mut rendered, present) = self.complete(intent, &mut facts)?;
-        let mut changed = false;
         // First those that are there, then those that came until the rules were in place.
         for is_again in [false, true] {
             let lasts = self.lasting.begin(&intent.rule_set, &rendered.table, &earlier)?;
@@ -226,7 +232,7 @@ impl Engine {
                 rendered = render(&intent.rule_set, &facts, self.settings.lease)?;
             }
             if lasts || !is_again {
-                changed |= self.apply(&rendered.table, &facts, before)?;
+                self.apply(&rendered.table, &facts, before)?;
             }
         }
         remove_adapters(present, &rendered.adapters)?;
@@ -239,7 +245,7 @@ impl Engine {
             digest: observed.map(|observed| observed.digest()),
             findings: rendered.findings,
             policies: rendered.programmed,
-            changed,
+            changed: std::mem::take(&mut self.in_doubt),
         })
     }
 
@@ -267,16 +273,11 @@ impl Engine {
         Ok((render(&intent.rule_set, facts, self.settings.lease)?, present))
     }
 
-    fn apply(
-        &mut self,
-        table: &Table,
-        facts: &NodeFacts,
-        before: Option<&Table>,
-    ) -> Result<bool, EngineError> {
+    fn apply(&mut self, table: &Table, facts: &NodeFacts, before: Option<&Table>) -> Result<(), EngineError> {
         let observed = self.nft.observe()?;
         let transaction = diff(observed.as_ref(), table);
         if transaction.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let before = match (before, &observed) {
             (Some(table), _) => Before::Table(table),
@@ -285,12 +286,13 @@ impl Engine {
         };
         let handover = Handover { before, next: table, tracked: facts.tracked, ephemeral: &facts.ephemeral };
         self.eviction.all();
+        self.in_doubt = true;
         handover.ahead();
         match self.nft.commit(&transaction) {
             // The commit may have succeeded: reading back tells.
             Ok(()) | Err(NftError::Netlink(NetlinkError::NoBuffer { .. })) => {
                 handover.behind();
-                Ok(true)
+                Ok(())
             }
             Err(error) => Err(error.into()),
         }
@@ -307,6 +309,11 @@ impl Engine {
         Ok(observed)
     }
 
+    /// Whether a step has failed between a change and its reading back: nobody can say then what the kernel runs.
+    pub fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
     /// Whether the kernel still runs a table, after a step has failed.
     pub fn runs(&mut self, table: &Table) -> bool {
         self.nft.observe().is_ok_and(|observed| diff(observed.as_ref(), table).is_empty())
@@ -319,8 +326,13 @@ impl Engine {
 
     /// Gives the kernel lease its full time again.
     pub fn renew(&mut self, table: &Table) -> Result<(), EngineError> {
+        let before = self.nft.generation()?;
         self.nft.commit(&renew(table))?;
-        self.seen = Some(self.nft.generation()?);
+        let after = self.nft.generation()?;
+        // What others commit meanwhile is no part of what was seen.
+        if self.seen == Some(before) && after == before.wrapping_add(1) {
+            self.seen = Some(after);
+        }
         Ok(())
     }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notrack_core::compile::RuleSet;
-use notrack_core::host::{Host, HostRules};
+use notrack_core::host::Host;
 use notrack_core::net::{PortRange, Proto};
 use notrack_core::policy::Action;
-use notrack_netlink::socket::NetlinkError;
 use notrack_netlink::{facts, host, surroundings};
+
+use crate::engine::EngineError;
 
 /// The old iptables changes without a new generation of nf_tables, routing and devices without either: all are looked
 /// at this often.
@@ -42,7 +43,7 @@ impl HostWatch {
         generation: u32,
         rule_set: &RuleSet,
         is_new: bool,
-    ) -> Result<Arc<Host>, NetlinkError> {
+    ) -> Result<Arc<Host>, EngineError> {
         let now = Instant::now();
         if rule_set.policies().is_empty() {
             *self = HostWatch::default();
@@ -66,13 +67,15 @@ impl HostWatch {
         }
         let mut next = Host::clone(&self.known);
         if reads {
-            next.rules = rules()?;
-            self.state = state;
-            self.rest_until = Some(Instant::now() + now.elapsed() * REST);
+            next.rules = facts::rules()?;
+            // What nobody has seen may be a firewall, or translate.
+            if !next.rules.incomplete.is_empty() {
+                return Err(EngineError::Unread(next.rules.incomplete.join("; ")));
+            }
         }
+        let rules_took = now.elapsed();
         if looks {
             next.surroundings = surroundings::read();
-            self.looked = Some(now);
         }
         if looks_for_nat {
             let began = Instant::now();
@@ -81,6 +84,14 @@ impl HostWatch {
             next.unadaptable = None;
             self.nat_looked = Some(now);
             self.nat_took = began.elapsed();
+        }
+        // Not before nothing can fail any more: what is not kept was not read.
+        if reads {
+            self.state = state;
+            self.rest_until = Some(Instant::now() + rules_took * REST);
+        }
+        if looks {
+            self.looked = Some(now);
         }
         if next != *self.known {
             self.known = Arc::new(next);
@@ -94,15 +105,6 @@ impl HostWatch {
         self.nat_looked = Some(Instant::now());
         self.known.clone()
     }
-}
-
-/// Other programs' rules; what is not known of them is in the log.
-fn rules() -> Result<HostRules, NetlinkError> {
-    let rules = facts::rules()?;
-    for missing in &rules.incomplete {
-        tracing::warn!("other programs' rules are not all known: {missing}");
-    }
-    Ok(rules)
 }
 
 /// The servers' ports that any flow would bypass.

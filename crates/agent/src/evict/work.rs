@@ -26,7 +26,7 @@ pub(super) fn sweep(table: &Table, valid: Valid<'_>) -> (u64, Result<(), Netlink
 fn try_sweep(table: &Table, valid: Valid<'_>, deleted: &mut u64) -> Result<(), NetlinkError> {
     let mut conntrack = Conntrack::open()?;
     let pace = Pace::default();
-    loop {
+    while valid.is_valid() {
         let mut stale: Vec<Entry> = Vec::new();
         conntrack.dump(&Filter::default(), |entry| {
             let takes = stale.len() < MOST_AT_ONCE && valid.is_valid();
@@ -42,9 +42,10 @@ fn try_sweep(table: &Table, valid: Valid<'_>, deleted: &mut u64) -> Result<(), N
             }
         }
         if stale.len() < MOST_AT_ONCE || *deleted == before {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 /// How many entries each policy in mode Audit would evict in mode Enforce. Nothing is deleted.
@@ -53,6 +54,9 @@ pub(super) fn evictable(
     audited: &BTreeSet<String>,
     valid: Valid<'_>,
 ) -> Result<Option<BTreeMap<String, u64>>, NetlinkError> {
+    if !valid.is_valid() {
+        return Ok(None);
+    }
     let mut evictable: BTreeMap<String, u64> = audited.iter().map(|name| (name.clone(), 0)).collect();
     let names: BTreeMap<String, &String> = audited.iter().map(|name| (counter_name(name), name)).collect();
     Conntrack::open()?.dump(&Filter::default(), |entry| {
