@@ -22,12 +22,13 @@ use crate::socket::NetlinkError;
 pub use legacy::fingerprint as legacy_fingerprint;
 
 /// Reads the rules of every table of the families ip, ip6 and inet and of both old iptables, but for our own table.
-/// What is not understood is there as such; what cannot be read is named in [`HostRules::incomplete`].
+/// What is not understood is there as such; tables of the old iptables that cannot be read are named in
+/// [`HostRules::incomplete`].
 ///
 /// # Errors
-/// When the kernel refuses to show nf_tables (CAP_NET_ADMIN).
+/// When the kernel refuses to show nf_tables (CAP_NET_ADMIN), or others change it too often to be read.
 pub fn read() -> Result<HostRules, NetlinkError> {
-    let nft::Ruleset { mut tables, mut incomplete } = nft::read()?;
+    let (mut tables, mut incomplete) = (nft::read()?, Vec::new());
     legacy::read(&mut tables, &mut incomplete);
     Ok(HostRules { tables, incomplete })
 }

@@ -183,8 +183,8 @@ impl Set {
             fields.iter().all(|field| {
                 let range = offset..offset + field.field_type().padded_len();
                 offset = range.end;
-                let part = |key: &Key| key.bytes().get(range.clone()).map(<[u8]>::to_vec);
-                part(&element.key) <= part(key) && part(key) <= part(&end)
+                let [low, part, high] = [&element.key, key, &end].map(|key| key.bytes().get(range.clone()));
+                low <= part && part <= high
             })
         })
     }

@@ -114,7 +114,8 @@ impl Meaning {
             // By the attribute that names the register; lengths are those of the longest value.
             "rt" | "osf" | "xfrm" => (1, Some(Load::other(name, 16, Kind::Number))),
             "numgen" => (1, Some(Load::other(name, 4, Kind::Number))),
-            "socket" | "hash" | "tunnel" => (2, Some(Load::other(name, 8, Kind::Number))),
+            "hash" => (2, Some(Load::other(name, 4, Kind::Number))),
+            "socket" | "tunnel" => (2, Some(Load::other(name, 8, Kind::Number))),
             // Written into an option of TCP, which nobody here compares.
             "exthdr" if data.find(uapi::NFTA_EXTHDR_SREG)?.is_some() => return self.words("tcp option set"),
             "exthdr" => (1, Some(Load::other(name, 4, Kind::Number))),

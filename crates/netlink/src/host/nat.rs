@@ -1,5 +1,7 @@
 //! Translation.
 
+use std::collections::BTreeSet;
+
 use notrack_core::host::{Act, NatTarget, NatTo, TableFamily};
 use notrack_core::net::{AddressRange, Family, PortRange};
 
@@ -24,9 +26,9 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    /// All that it may be; `None` where the data are not as expected.
-    pub fn read(&self, data: &[Vec<u8>]) -> Option<Vec<NatTo>> {
-        data.iter().map(|data| self.one(data)).collect()
+    /// All that it may be, each once. Data that are not as expected say nothing.
+    pub fn read(&self, data: &BTreeSet<Vec<u8>>) -> Vec<NatTo> {
+        data.iter().filter_map(|data| self.one(data)).collect()
     }
 
     fn one(&self, data: &[u8]) -> Option<NatTo> {
@@ -140,16 +142,18 @@ fn destination(family: Family, addresses: Option<Ends>, ports: Ends) -> (Vec<Nat
         Some(Ends::Unknown) => return (Vec::new(), None),
     };
     let port = |number: u128| u16::try_from(number).unwrap_or(u16::MAX);
+    let is_elsewhere = |map: &str| addresses.as_ref().is_some_and(|(known, _)| known != map);
     let (span, ports) = match ports {
         Ends::Absent => (None, None),
         Ends::Of(low, high) => (PortRange::new(port(low), port(high)), None),
+        // Which port of one map goes with which address of another is not asked.
+        Ends::In(map, _) if is_elsewhere(&map) => (Some(PortRange::ALL), None),
         Ends::In(map, places) => (None, Some((map, places))),
         Ends::Unknown => (Some(PortRange::ALL), None),
     };
     let to = NatTo { target, ports: span };
     let map = match (&addresses, &ports) {
         (None, None) => return (vec![to], None),
-        (Some((map, _)), Some((other, _))) if map != other => return (Vec::new(), None),
         (Some((map, _)), _) | (None, Some((map, _))) => map.clone(),
     };
     let places = |part: Option<(String, (usize, usize))>| part.map(|(_, places)| places);

@@ -1,6 +1,6 @@
 //! The tables of nf_tables, in one consistent state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use notrack_core::host::{
     Act, ChainKind, HostBase, HostChain, HostHook, HostRule, HostSet, HostTable, NatTo, Step, TableFamily,
@@ -20,28 +20,20 @@ use crate::socket::{NetlinkError, Options, Socket, flags};
 
 const READ: &str = "read the rules of nf_tables";
 
-/// What nf_tables holds of other programs.
-#[derive(Debug, Default)]
-pub(super) struct Ruleset {
-    pub tables: Vec<HostTable>,
-    /// What could not be read, in words.
-    pub incomplete: Vec<String>,
-}
-
 /// Reads every table of the families ip, ip6 and inet but our own, in the kernel's order. One dump for each kind of
 /// object, and one for each set that a rule looks up; again where another program commits meanwhile.
-pub(super) fn read() -> Result<Ruleset, NetlinkError> {
+pub(super) fn read() -> Result<Vec<HostTable>, NetlinkError> {
     let options = Options { receive_buffer: 16 << 20, ..Options::default() };
     let mut socket = Socket::with_options(options)?;
     let mut error = NetlinkError::Interrupted { what: READ };
-    let mut latest = None;
     for _ in 0..MOST_READS {
         match once(&mut socket) {
-            Ok((tables, true)) => return Ok(Ruleset { tables, incomplete: Vec::new() }),
-            Ok((tables, false)) => latest = Some(tables),
+            Ok((tables, true)) => return Ok(tables),
+            // Chains of one state with rules of another would say nothing that holds.
+            Ok((_, false)) => error = NetlinkError::Interrupted { what: READ },
             // This kernel has no nf_tables.
             Err(NetlinkError::Kernel { errno: libc::EINVAL | libc::EOPNOTSUPP, .. }) => {
-                return Ok(Ruleset::default());
+                return Ok(Vec::new());
             }
             // A set that went between two dumps.
             Err(NetlinkError::Kernel { errno: libc::ENOENT, .. }) => {
@@ -51,10 +43,7 @@ pub(super) fn read() -> Result<Ruleset, NetlinkError> {
             Err(other) => return Err(other),
         }
     }
-    let incomplete = vec![format!(
-        "nf_tables changed {MOST_READS} times while it was read; what is shown may mix two states of it"
-    )];
-    latest.map(|tables| Ruleset { tables, incomplete }).ok_or(error)
+    Err(error)
 }
 
 /// Everything, and whether it is of one generation.
@@ -233,7 +222,7 @@ impl Table {
     fn finish(self, socket: &mut Socket, interfaces: &mut Interfaces) -> Result<HostTable, NetlinkError> {
         let mut sets: BTreeMap<String, HostSet> = BTreeMap::new();
         // The data of maps that say where packets are sent.
-        let mut data: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut data: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
         let is_mapped = |name: &String| {
             self.rules.iter().any(|draft| draft.mapped.as_ref().is_some_and(|mapped| mapped.map == *name))
         };
@@ -255,7 +244,7 @@ impl Table {
         }
         for Draft { chain, mut rule, pieces, mapped } in self.rules {
             rule.text = text::rule(&pieces, &sets);
-            let found = mapped.and_then(|mapped| mapped.read(data.get(&mapped.map)?));
+            let found = mapped.and_then(|mapped| Some(mapped.read(data.get(&mapped.map)?)));
             if let (Some(found), Some(to)) = (found, rule.steps.iter_mut().find_map(destination)) {
                 *to = found;
             }

@@ -67,8 +67,8 @@ impl Registers {
         *self = Registers::default();
     }
 
-    /// The fields of a key of so many bytes that begins in a register: each is padded to whole slots. `None` where
-    /// one of them is no field of the packet.
+    /// The fields of a key of so many bytes that begins in a register: each is padded to whole slots, and the last may
+    /// have been taken for longer than it is. `None` where one of them is no field of the packet.
     pub fn key(&self, register: u32, bytes: usize) -> Option<Vec<Load>> {
         let first = slot(register)?;
         let (mut at, end) = (first, first + bytes.div_ceil(SLOT_LEN).max(1));
@@ -80,7 +80,7 @@ impl Registers {
             at += load.len().div_ceil(SLOT_LEN).max(1);
             fields.push(load.clone());
         }
-        (at == end).then_some(fields)
+        Some(fields)
     }
 }
 

@@ -307,6 +307,10 @@ fn translation() {
                 dnat to tcp dport map @pools
                 meta l4proto tcp redirect to :tcp dport map @ports
                 meta l4proto tcp dnat to 10.0.0.1:tcp dport map @ports
+                dnat to jhash ip saddr mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }
+                dnat to symhash mod 2 map { 0 : 10.0.0.13, 1 : 10.0.0.13 }
+                dnat to numgen random mod 2 map { 0 : 10.0.0.14, 1 : 10.0.0.15 }
+                meta l4proto tcp dnat to tcp dport map @servers : tcp dport map @ports
             }
             chain out { type nat hook postrouting priority 100;
                 masquerade
@@ -338,6 +342,10 @@ fn translation() {
             dnat(NatTarget::Addresses(pool), None),
             dnat(NatTarget::Own, Some(8085)),
             dnat(host(1), Some(8085)),
+            Act::Dnat(vec![to(host(11), None), to(host(12), None)]),
+            dnat(host(13), None),
+            Act::Dnat(vec![to(host(14), None), to(host(15), None)]),
+            Act::Dnat(vec![NatTo { target: host(5), ports: Some(PortRange::ALL) }]),
         ]
     );
     let snat = |to: &str| Act::Snat(to.to_owned());
