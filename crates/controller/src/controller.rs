@@ -194,7 +194,9 @@ impl Controller {
         };
         let always = self.look_for_crds.min(self.compare_crds);
         let next = writes.map_or(always, |time| time.min(always));
-        self.expiry().map_or(next, |time| next.min(now + time))
+        // What has ended is acted on where plans can be compiled; then the next end counts.
+        let expiry = self.expiry().filter(|_| self.may_write(now) && !self.must_compile);
+        expiry.map_or(next, |time| next.min(now + time))
     }
 
     fn may_write(&self, now: Instant) -> bool {
