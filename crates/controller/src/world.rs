@@ -106,6 +106,14 @@ pub struct Stale {
     pub status: bool,
 }
 
+/// The order that no node runs any rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Withdrawal {
+    end: Timestamp,
+    /// Given, or given again, since this controller watches: then it is its own Deployment that is to go.
+    is_recent: bool,
+}
+
 /// The cluster, as far as it is known.
 #[derive(Debug, Default)]
 pub struct World {
@@ -126,7 +134,7 @@ pub struct World {
     service_cidrs: BTreeMap<String, Vec<AddressRange>>,
     fixed_cidrs: Vec<AddressRange>,
     ranges: ServiceRanges,
-    withdrawn_until: Option<Timestamp>,
+    withdrawal: Option<Withdrawal>,
     /// What is compiled where nothing is to run.
     no_policies: Index,
     complete: BTreeSet<Kind>,
@@ -153,7 +161,7 @@ impl World {
 
     /// When the order ends to run no rules anywhere, where there is one.
     pub fn withdrawn_until(&self) -> Option<Timestamp> {
-        self.withdrawn_until
+        self.withdrawal.map(|order| order.end)
     }
 
     /// Whether no rules are to run anywhere.
@@ -254,19 +262,27 @@ impl World {
         self.stale.status = true;
     }
 
-    /// The Lease goes with the controllers' Deployment, and controllers outlive both by seconds: to them its deletion ends
-    /// nothing, or the last act of one would be to order all rules back.
+    /// The Lease goes with the controllers' Deployment, and controllers outlive both by seconds: to those its deletion ends
+    /// nothing, or the last act of one would be to order all rules back. One that was there before a controller is of
+    /// an installation that is gone, as soon as it is gone itself.
     fn learn_withdrawal(&mut self, change: Change<Timestamp>) {
+        let is_first = !self.complete.contains(&Kind::Withdrawal);
         self.completes(&change, Kind::Withdrawal);
-        let end = match change {
-            Change::Reset(listed) => listed.into_values().flatten().max(),
-            Change::Apply(_, end) => Some(end),
-            Change::Delete(_) => None,
+        let (end, is_recent) = match change {
+            Change::Reset(listed) => (listed.into_values().flatten().max(), false),
+            Change::Apply(_, end) => (Some(end), true),
+            Change::Delete(_) => (None, false),
         };
-        if end.is_some() && end != self.withdrawn_until {
-            self.withdrawn_until = end;
-            self.stale.compiled = true;
-        }
+        let known = self.withdrawal;
+        let next = match (known, end) {
+            (None, end) => end.map(|end| Withdrawal { end, is_recent: !is_first }),
+            (Some(known), None) => Some(known).filter(|known| known.is_recent),
+            (Some(known), Some(end)) => {
+                Some(Withdrawal { end, is_recent: known.is_recent || is_recent || known.end != end })
+            }
+        };
+        self.withdrawal = next;
+        self.stale.compiled |= known.map(|order| order.end) != next.map(|order| order.end);
     }
 
     fn learn_nodes(&mut self, change: Change<Node>) {

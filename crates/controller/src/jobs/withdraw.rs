@@ -1,5 +1,7 @@
 //! Before an uninstall: orders that no node runs any rules, and waits for those that can say so.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,13 +9,18 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use notrack_api::NodePlan;
+use notrack_api::condition::PROGRAMMED;
+use notrack_api::{ConditionStatus, NodePlan};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::LOOK;
 use crate::withdrawal::{LASTS_SECONDS, LEASE};
 use crate::write::{FIELD_MANAGER, WriteError, within};
+
+/// Objects of a listing in one answer.
+const PAGE: u32 = 500;
 
 /// What is ordered.
 #[derive(Clone, Copy, Debug)]
@@ -50,28 +57,61 @@ pub async fn run(client: &Client, order: Order<'_>) {
 const REST: &str = "rules that are left end with their kernel's lease (agent.keepWithoutAgent); at once with: notrack-agent remove, on the node";
 
 async fn ordered(client: &Client, order: Order<'_>) -> Result<(), WriteError> {
-    give(client, order).await?;
     let deadline = Instant::now() + order.within;
+    patiently(deadline, async || give(client, order).await).await?;
     loop {
-        let nodes = standings(client).await?;
-        let of = |wanted: Standing| -> Vec<&str> {
-            let named = nodes.iter().filter(|(_, standing)| *standing == wanted);
-            named.map(|(name, _)| name.as_str()).collect()
-        };
-        let awaited = of(Standing::Awaited);
-        if awaited.is_empty() || Instant::now() >= deadline {
-            tracing::info!("{} of {} nodes run no rules", of(Standing::Clean).len(), nodes.len());
-            for (left, why) in [
-                (awaited, format!("not confirmed within {} s", order.within.as_secs())),
-                (of(Standing::Away), "silent or not ready, and not waited for".to_owned()),
-            ] {
-                if !left.is_empty() {
-                    tracing::warn!("{why}: {}; {REST}", left.join(", "));
-                }
+        let began = Instant::now();
+        let nodes = match patiently(deadline, async || standings(client).await).await {
+            Ok(nodes) => nodes,
+            Err(error) => {
+                tracing::error!(
+                    "the nodes were told to remove their rules; whether they did is not known: {error}"
+                );
+                tracing::error!("{REST}");
+                return Ok(());
             }
+        };
+        let is_awaited = nodes.iter().any(|(_, standing)| *standing == Standing::Awaited);
+        if !is_awaited || Instant::now() >= deadline {
+            tell(&nodes, order.within);
             return Ok(());
         }
-        sleep(LOOK).await;
+        sleep(LOOK.max(began.elapsed())).await;
+    }
+}
+
+/// A request again and again until the deadline, as long as nothing is wrong with it.
+async fn patiently<T>(
+    deadline: Instant,
+    request: impl AsyncFn() -> Result<T, WriteError>,
+) -> Result<T, WriteError> {
+    loop {
+        match request().await {
+            Err(
+                error @ (WriteError::Unreachable(_) | WriteError::Throttled { .. } | WriteError::Conflict(_)),
+            ) if Instant::now() < deadline => {
+                tracing::warn!("tried again: {error}");
+                sleep(LOOK).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn tell(nodes: &[(String, Standing)], within: Duration) {
+    let of = |wanted: Standing| -> Vec<&str> {
+        let named = nodes.iter().filter(|(_, standing)| *standing == wanted);
+        named.map(|(name, _)| name.as_str()).collect()
+    };
+    tracing::info!("{} of {} nodes run no rules", of(Standing::Clean).len(), nodes.len());
+    for (standing, why) in [
+        (Standing::Awaited, format!("not confirmed within {} s", within.as_secs())),
+        (Standing::Away, "silent or not ready, and not waited for".to_owned()),
+    ] {
+        let left = of(standing);
+        if !left.is_empty() {
+            tracing::warn!("{why}: {}; {REST}", left.join(", "));
+        }
     }
 }
 
@@ -103,14 +143,33 @@ async fn give(client: &Client, order: Order<'_>) -> Result<(), WriteError> {
 }
 
 async fn standings(client: &Client) -> Result<Vec<(String, Standing)>, WriteError> {
-    let plans = within(Api::<NodePlan>::all(client.clone()).list(&ListParams::default())).await?;
-    let nodes = within(Api::<Node>::all(client.clone()).list(&ListParams::default())).await?;
+    let nodes = listed(&Api::<Node>::all(client.clone()), |node| (node.name_any(), is_ready(&node))).await?;
+    let nodes: BTreeMap<String, bool> = nodes.into_iter().collect();
     let now = Timestamp::now();
-    let standing = |plan: &NodePlan| {
-        let node = nodes.iter().find(|node| node.name_any() == plan.name_any());
-        (plan.name_any(), standing(plan, node.is_some_and(is_ready), now))
+    let of = |plan: NodePlan| {
+        let name = plan.name_any();
+        let standing = standing(&plan, nodes.get(&name).copied().unwrap_or_default(), now);
+        (name, standing)
     };
-    Ok(plans.iter().map(standing).collect())
+    listed(&Api::<NodePlan>::all(client.clone()), of).await
+}
+
+/// What is kept of each object of a kind, page by page: nodes are large, and there may be thousands.
+async fn listed<K, T>(api: &Api<K>, keep: impl Fn(K) -> T) -> Result<Vec<T>, WriteError>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut params = ListParams::default().limit(PAGE);
+    let mut kept = Vec::new();
+    loop {
+        let page = within(api.list(&params)).await?;
+        let next = page.metadata.continue_.filter(|token| !token.is_empty());
+        kept.extend(page.items.into_iter().map(&keep));
+        match next {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(kept),
+        }
+    }
 }
 
 fn is_ready(node: &Node) -> bool {
@@ -120,8 +179,14 @@ fn is_ready(node: &Node) -> bool {
 
 fn standing(plan: &NodePlan, is_ready: bool, now: Timestamp) -> Standing {
     let Some(status) = &plan.status else { return Standing::Clean };
-    let runs_nothing = status.programmed_digest.as_deref().unwrap_or_default().is_empty();
-    let is_told = plan.spec.rule_set.is_none() && status.observed_generation == plan.metadata.generation;
+    // An agent that has failed, or has only just begun, names no rules either.
+    let has_read_back = status.conditions.iter().any(|condition| {
+        condition.type_ == PROGRAMMED
+            && condition.status == ConditionStatus::True
+            && condition.observed_generation == plan.metadata.generation
+    });
+    let runs_nothing = status.programmed_digest.as_deref().unwrap_or_default().is_empty() && has_read_back;
+    let is_told = plan.spec.rule_set.is_none();
     let patience = 3 * i64::from(plan.spec.report_every_seconds);
     let reported = status.reported_at.as_ref().map(|at| now.as_second() - at.0.as_second());
     match reported {
@@ -150,7 +215,14 @@ mod tests {
         };
         let now: Timestamp = "2026-01-01T00:20:00Z".parse().unwrap();
         let rules = json!({"ruleSet": {"name": "rs-x", "digest": "x"}});
-        let at = |time: &str, generation: i64, digest: &str| json!({"reportedAt": time, "observedGeneration": generation, "programmedDigest": digest});
+        let reports = |time: &str, generation: i64, digest: &str, programmed: &str| {
+            let condition = json!({
+                "type": "Programmed", "status": programmed, "observedGeneration": generation,
+                "reason": "r", "message": "", "lastTransitionTime": time,
+            });
+            json!({"reportedAt": time, "observedGeneration": 2, "programmedDigest": digest, "conditions": [condition]})
+        };
+        let at = |time: &str, generation: i64, digest: &str| reports(time, generation, digest, "True");
         let recent = "2026-01-01T00:19:00Z";
         for (spec, status, ready, wanted) in [
             (json!({}), at(recent, 2, ""), true, Standing::Clean),
@@ -158,6 +230,9 @@ mod tests {
             // What it reports is about the plan before.
             (json!({}), at(recent, 1, ""), true, Standing::Awaited),
             (json!({}), at(recent, 2, "x"), true, Standing::Awaited),
+            // Its adapters could not be taken back; it was only just started.
+            (json!({}), reports(recent, 2, "", "False"), true, Standing::Awaited),
+            (json!({}), reports(recent, 2, "", "Unknown"), true, Standing::Awaited),
             // The controller has published nothing yet.
             (rules.clone(), at(recent, 2, ""), true, Standing::Awaited),
             (rules.clone(), at(recent, 2, "x"), false, Standing::Away),

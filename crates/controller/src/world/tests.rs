@@ -74,24 +74,52 @@ fn nothing_is_known_before_every_kind_was_listed() {
     assert_eq!(world.awaited(), Kind::OWN);
 }
 
-#[test]
-fn a_withdrawal_hides_all_policies_until_it_ends() {
+const ORDER: &str = "ns/notrack-withdrawal";
+
+/// Policies that are compiled one second before `end`, and then.
+fn compiled(world: &World, end: Timestamp) -> (usize, usize) {
+    let at = |now| world.cluster(now).policies.policies().count();
+    (at(end - jiff::SignedDuration::from_secs(1)), at(end))
+}
+
+fn world_with_a_policy(orders: BTreeMap<String, Option<Timestamp>>) -> World {
     let mut world = World::default();
     world.learn(Update::Policies(Change::Apply("a".into(), policy("a", "1", 80))));
+    world.learn(Update::Withdrawal(Change::Reset(orders)));
     world.take_stale();
-    let (end, second) = (Timestamp::from_second(1000).unwrap(), jiff::SignedDuration::from_secs(1));
-    let policies = |world: &World, now| world.cluster(now).policies.policies().count();
-    world.learn(Update::Withdrawal(Change::Apply("ns/notrack-withdrawal".into(), end)));
+    world
+}
+
+#[test]
+fn a_withdrawal_hides_all_policies_until_it_ends() {
+    let mut world = world_with_a_policy(BTreeMap::new());
+    let end = Timestamp::from_second(1000).unwrap();
+    world.learn(Update::Withdrawal(Change::Apply(ORDER.into(), end)));
     assert!(world.take_stale().compiled);
-    assert_eq!((policies(&world, end - second), policies(&world, end)), (0, 1));
+    assert_eq!(compiled(&world, end), (0, 1));
     // Deleted with the Deployment, while this controller has a last moment.
-    world.learn(Update::Withdrawal(Change::Delete("ns/notrack-withdrawal".into())));
+    world.learn(Update::Withdrawal(Change::Delete(ORDER.into())));
     world.learn(Update::Withdrawal(Change::Reset(BTreeMap::new())));
-    assert_eq!((policies(&world, end - second), policies(&world, end)), (0, 1));
-    // Somebody thinks better of it, or orders anew.
-    world.learn(Update::Withdrawal(Change::Apply("ns/notrack-withdrawal".into(), end - second)));
+    assert_eq!(compiled(&world, end), (0, 1));
+    // Somebody thinks better of it.
+    world.learn(Update::Withdrawal(Change::Apply(ORDER.into(), Timestamp::UNIX_EPOCH)));
     assert!(world.take_stale().compiled);
-    assert_eq!(policies(&world, end - second), 1);
+    assert_eq!(compiled(&world, end), (1, 1));
+}
+
+#[test]
+fn the_withdrawal_of_an_installation_before_goes_with_its_lease() {
+    let end = Timestamp::from_second(1000).unwrap();
+    let mut world = world_with_a_policy(BTreeMap::from([(ORDER.to_owned(), Some(end))]));
+    assert_eq!(compiled(&world, end), (0, 1));
+    world.learn(Update::Withdrawal(Change::Delete(ORDER.into())));
+    assert!(world.take_stale().compiled);
+    assert_eq!(compiled(&world, end), (1, 1));
+    // Given again in this controller's time, it is about this one.
+    let mut world = world_with_a_policy(BTreeMap::from([(ORDER.to_owned(), Some(Timestamp::UNIX_EPOCH))]));
+    world.learn(Update::Withdrawal(Change::Reset(BTreeMap::from([(ORDER.to_owned(), Some(end))]))));
+    world.learn(Update::Withdrawal(Change::Delete(ORDER.into())));
+    assert_eq!(compiled(&world, end), (0, 1));
 }
 
 #[test]
