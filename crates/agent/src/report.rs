@@ -299,17 +299,20 @@ fn hazard(finding: &Finding) -> Option<api::HazardFound> {
     Some(api::HazardFound { code: kind.code(), flow, evidence: Some(evidence) })
 }
 
-/// What is found in the node's own rules and table, the gravest first: the controller cannot see it.
+/// What the controller cannot see: it is in the node's own rules, devices or table. The gravest first.
 fn seen_here(found: &[Finding]) -> Vec<api::HazardFound> {
     const MOST: usize = 2;
     // A plan's status stays small whatever the rules' texts are.
     const MOST_CHARACTERS: usize = 300;
-    let is_own = |finding: &&Finding| match finding.cause {
-        Cause::Hazard(kind) => {
-            use HazardKind::{HostPort, IPVS, LiveNAT, Masquerade};
-            finding.effect >= Effect::Refused || matches!(kind, HostPort | IPVS | LiveNAT | Masquerade)
+    let is_own = |finding: &&Finding| {
+        use HazardKind::{AnyPeer, ForgedPathMTU, HostPort, IPVS, LiveNAT, Masquerade, Multicast};
+        let Cause::Hazard(kind) = finding.cause else { return false };
+        match finding.effect {
+            Effect::Blocked | Effect::Refused => true,
+            Effect::Subtracted => matches!(kind, HostPort | IPVS | LiveNAT | Masquerade),
+            // Those come from the policy alone.
+            Effect::Warning => !matches!(kind, AnyPeer | ForgedPathMTU | Multicast),
         }
-        Cause::Exception => false,
     };
     let mut own: Vec<&Finding> = found.iter().filter(is_own).collect();
     own.sort_by_key(|finding| Reverse(finding.effect));
@@ -350,5 +353,41 @@ fn level(level: PressureLevel) -> api::PressureLevel {
         PressureLevel::Elevated => api::PressureLevel::Elevated,
         PressureLevel::High => api::PressureLevel::High,
         PressureLevel::Full => api::PressureLevel::Full,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_tells_what_the_controller_cannot_see() {
+        let found = |kind, effect| Finding {
+            policy: "p".into(),
+            flow: "f".into(),
+            effect,
+            cause: Cause::Hazard(kind),
+            evidence: "x".repeat(400),
+        };
+        let codes = |found: &[Finding]| -> Vec<String> {
+            let told = seen_here(found);
+            assert!(told.iter().all(|hazard| hazard.evidence.as_ref().is_some_and(|text| text.len() == 300)));
+            told.into_iter().map(|hazard| hazard.code).collect()
+        };
+        // The controller has the policy, and what is protected or a Service's.
+        let known = [
+            found(HazardKind::AnyPeer, Effect::Warning),
+            found(HazardKind::ForgedPathMTU, Effect::Warning),
+            found(HazardKind::ServiceEndpoint, Effect::Subtracted),
+        ];
+        assert_eq!(codes(&known), Vec::<String>::new());
+        let here = [
+            found(HazardKind::ForgedPathMTU, Effect::Warning),
+            found(HazardKind::ForeignDataplane, Effect::Warning),
+            found(HazardKind::HostPort, Effect::Subtracted),
+            found(HazardKind::HostFirewallDrops, Effect::Blocked),
+        ];
+        assert_eq!(codes(&here[..2]), ["NT006"]);
+        assert_eq!(codes(&here), ["NT007", "NT004"]);
     }
 }

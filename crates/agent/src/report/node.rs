@@ -1,5 +1,6 @@
 //! The node's part of a report: the status of a NodePlan.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -14,7 +15,7 @@ use super::{Facts, Plan, PolicyReport, condition, level, status};
 /// The custom resource takes no more.
 const MOST_POLICIES: usize = 40;
 
-/// The worst policies, for which the status tells what was found.
+/// So many policies at most have in the status what was found.
 const MOST_WITH_HAZARDS: usize = 8;
 
 /// Another one means another kernel: its counters began anew.
@@ -124,10 +125,10 @@ fn common(facts: &Facts<'_>) -> api::NodePlanStatus {
     }
 }
 
-/// The worst first, and no more than the custom resource takes.
+/// The worst first, those with hazards before others, and no more than the custom resource takes.
 fn worst(known: &[Arc<ValidatedPolicy>], policies: &[PolicyReport]) -> Vec<api::PolicyOnNode> {
     let mut worst: Vec<&PolicyReport> = policies.iter().collect();
-    worst.sort_by(|a, b| b.state.cmp(&a.state).then(a.name.cmp(&b.name)));
+    worst.sort_by_key(|policy| (Reverse(policy.state), policy.seen_here.is_empty(), &policy.name));
     let on_node = worst.into_iter().take(MOST_POLICIES).enumerate().map(|(place, policy)| {
         let traffic = policy.status.traffic.clone().unwrap_or_default();
         let ready = policy.status.conditions.last();
