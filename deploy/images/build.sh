@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds both images with buildah, or with docker where there is no buildah. In OUT (target/images) it leaves an archive
+# Builds the images with buildah, or with docker where there is no buildah. In OUT (target/images) it leaves an archive
 # and an SBOM of each. Arguments go to the build command as they are; PROGRAMS is a folder of programs that compile.sh made.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -22,7 +22,7 @@ else
 fi
 
 if command -v buildah >/dev/null; then
-    # With layers kept, the second image compiles nothing.
+    # With layers kept, only the first image compiles.
     export BUILDAH_LAYERS=${BUILDAH_LAYERS:-true}
     # The label of the identity is buildah's own version.
     build=(buildah build --identity-label=false --timestamp "$SOURCE_DATE_EPOCH")
@@ -36,12 +36,12 @@ else
 fi
 
 mkdir -p "$out"
-for part in controller agent; do
-    image=notrack-$part:$version
-    file=$out/notrack-$part-$version
-    "${build[@]}" "${options[@]}" --target "$part" --tag "$image" "$@" .
+for program in notrack-controller notrack-agent kubectl-notrack; do
+    image=$program:$version
+    file=$out/$program-$version
+    "${build[@]}" "${options[@]}" --target "$program" --tag "$image" "$@" .
     rm -f "$file.tar"
     save "$image" "$file.tar"
-    deploy/images/sbom.py "$file.tar" "notrack-$part" >"$file.spdx.json"
+    deploy/images/sbom.py "$file.tar" "$program" >"$file.spdx.json"
     echo "$image: $file.tar ($(stat --format %s "$file.tar") bytes), $file.spdx.json"
 done

@@ -1,5 +1,5 @@
 #!/bin/sh
-# compile.sh FOLDER: both programs into FOLDER, each with the licences of the crates in it. The same sources and the same
+# compile.sh FOLDER: the programs that have images into FOLDER, each with the licences of the crates in it. The same sources and the same
 # compiler give the same bytes, wherever the sources and the crates lie.
 set -eu
 folder=$1
@@ -11,8 +11,8 @@ export RUSTFLAGS="--remap-path-prefix=$PWD=/src --remap-path-prefix=$cargo_home=
 export CFLAGS="-ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo"
 export CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_INCREMENTAL=0
 target=${CARGO_TARGET_DIR:-target}
-cargo build --locked --release --package notrack-agent --package notrack-controller
-for program in notrack-agent notrack-controller; do
+cargo build --locked --release --package notrack-agent --package notrack-controller --package kubectl-notrack
+for program in notrack-agent notrack-controller kubectl-notrack; do
     cp "$target/release/$program" "$folder"
     # What some crate's build brought in past the flags would differ from machine to machine.
     if [ "$cargo_home" != /cargo ] && grep --quiet --text --fixed-strings "$cargo_home/registry/" \

@@ -11,8 +11,13 @@ use notrack_lab::{built, require_root, require_tools, run_ok};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::images::{PROGRAMS, TAG, strip};
+use crate::images::{CLI, PROGRAMS, TAG, strip};
 use crate::testbed::repository;
+
+/// By the programs' names.
+fn images() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.into_iter().chain([CLI])
+}
 
 const BASE: &str = "localhost/notrack-debian:test";
 
@@ -57,7 +62,7 @@ impl Buildah {
         buildah.buildah(&["commit", "--quiet", "--rm", &container, BASE])?;
 
         fs::create_dir(place("programs"))?;
-        for program in PROGRAMS {
+        for program in images() {
             strip(&built(program)?, &place("programs"))?;
             let licences =
                 run_ok(buildah.command(repository().join("deploy/images/licences.sh")).arg(program))?;
@@ -66,7 +71,7 @@ impl Buildah {
         Ok(buildah)
     }
 
-    /// Builds both images anew, and returns them by program.
+    /// Builds all images anew, and returns them by program.
     pub fn build(&self, label: &str) -> Result<BTreeMap<&'static str, Built>> {
         let out = self.folder.path().join(label);
         let mut build = self.command(repository().join("deploy/images/build.sh"));
@@ -74,7 +79,7 @@ impl Buildah {
         // No layers: each would be a copy of the whole base.
         build.env("PROGRAMS", self.folder.path().join("programs")).env("BUILDAH_LAYERS", "false");
         run_ok(&mut build)?;
-        PROGRAMS.into_iter().map(|program| Ok((program, self.built(&out, program)?))).collect()
+        images().map(|program| Ok((program, self.built(&out, program)?))).collect()
     }
 
     fn built(&self, out: &Path, program: &str) -> Result<Built> {

@@ -10,8 +10,11 @@ use notrack_lab::run_ok;
 /// The tag that `deploy/` names.
 pub const TAG: &str = env!("CARGO_PKG_VERSION");
 
-/// The programs that have images.
+/// The programs that run in a cluster.
 pub const PROGRAMS: [&str; 2] = ["notrack-agent", "notrack-controller"];
+
+/// That which looks at nodes. It has an image too.
+pub const CLI: &str = "kubectl-notrack";
 
 /// Makes the image of a program, named as the chart of that version names it; returns the archive.
 pub fn image(launcher: &Path, folder: &Path, program: &Path, version: &str) -> Result<PathBuf> {

@@ -17,13 +17,16 @@ fn the_operator_runs_from_the_images_that_the_dockerfile_makes() {
     let buildah = Buildah::new().unwrap();
     let images = buildah.build("first").unwrap();
     let (agent, controller) = (&images["notrack-agent"], &images["notrack-controller"]);
+    let cli = &images["kubectl-notrack"];
     holds(agent, "notrack-agent", &["libc6", "libgcc-s1", "libmnl0", "libnftnl11"]);
     holds(controller, "notrack-controller", &["libc6", "libgcc-s1"]);
+    holds(cli, "kubectl-notrack", &["libc6", "libgcc-s1"]);
     assert_eq!(agent.config["config"]["User"], "0:0");
     assert_eq!(controller.config["config"]["User"], "65532:65532");
     let licence =
         |built: &Built| built.config["config"]["Labels"]["org.opencontainers.image.licenses"].clone();
     assert_eq!((licence(agent), licence(controller)), ("GPL-3.0-or-later".into(), "Apache-2.0".into()));
+    assert_eq!(licence(cli), licence(controller), "it links no libnftnl");
     let crates = |built: &Built| names(&built.sbom, "pkg:cargo/");
     assert!(crates(agent).contains("nftnl") && crates(agent).contains("kube"), "{:?}", crates(agent));
     assert!(crates(controller).contains("kube") && !crates(controller).contains("nftnl"));
@@ -50,13 +53,40 @@ fn the_operator_runs_from_the_images_that_the_dockerfile_makes() {
         .unwrap();
     cluster.wait_until_installed().unwrap();
     let running = cluster.get("pods -n notrack-system").unwrap().to_string();
-    for built in images.values() {
+    for built in [agent, controller] {
         assert!(running.contains(&format!("sha256:{}", digest(built))), "another image runs: {running}");
     }
     let flow = "{name: http, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 8080}]}";
     cluster.apply(&policy("edge", &format!("nodeSelector: {{}}\nflows:\n- {flow}"))).unwrap();
     cluster.wait_for("notrackpolicy/edge", "it is ready", is_ready).unwrap();
     assert!(cluster.nodes[0].has_rules().unwrap());
+
+    // What a person does who has no other way to the node than kubectl.
+    let seen = debug(&cluster, "kubectl-notrack", "kubectl-notrack top");
+    assert!(seen.starts_with("ENTRIES ") && seen.contains("tcp"), "the node's connections: {seen}");
+    cluster.helm("uninstall notrack --namespace notrack-system --wait --timeout 2m --no-hooks").unwrap();
+    assert!(cluster.nodes[0].has_rules().unwrap(), "nobody has told the node");
+    let removed = debug(&cluster, "notrack-agent", "notrack-agent remove");
+    assert_eq!(removed.trim(), "removed table inet notrack-dev");
+    assert!(!cluster.nodes[0].has_rules().unwrap());
+}
+
+/// What a command says in a debugging pod on the node's own network, as docs/agent.md prints it.
+fn debug(cluster: &Cluster, image: &str, command: &str) -> String {
+    let image = format!("{image}:{}", env!("CARGO_PKG_VERSION"));
+    let node = &cluster.nodes[0].name;
+    let said = cluster
+        .kubectl(&format!("debug node/{node} --profile=netadmin --image={image} --attach=false -- {command}"))
+        .unwrap();
+    let pod = said.split_whitespace().find(|word| word.starts_with("node-debugger-")).unwrap().to_owned();
+    cluster
+        .wait_for(&format!("pod/{pod}"), "it has ended", |pod| {
+            ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase)
+        })
+        .unwrap();
+    let said = cluster.kubectl(&format!("logs {pod}")).unwrap();
+    cluster.kubectl(&format!("delete pod {pod}")).unwrap();
+    said
 }
 
 /// The program, the libraries of `packages`, licences, and nothing that could be used for anything else.
