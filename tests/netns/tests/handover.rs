@@ -149,7 +149,9 @@ impl Talk {
 
     fn entry(&self, node: &Namespace) -> Option<String> {
         let port = self.connection.client_port().unwrap();
-        entries(node, port).unwrap().into_iter().next()
+        // Whoever asks the agent for its state may have the same port for that.
+        let server = format!("dport={} ", self.role.port());
+        entries(node, port).unwrap().into_iter().find(|entry| entry.contains(&server))
     }
 }
 
