@@ -1,5 +1,6 @@
 //! What else lives on the node: other programs' rules, what changes how packets go, connections that are translated. Read
-//! anew when nf_tables changed, when the old iptables changed, when what is wanted changed, and now and then.
+//! anew when nf_tables changed, when the old iptables changed, when what is wanted changed, and now and then: ip sets change
+//! and elements of sets run out without a word.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use crate::engine::EngineError;
 /// The old iptables changes without a new generation of nf_tables, routing and devices without either: all are looked
 /// at this often.
 const LOOK: Duration = Duration::from_secs(5);
+/// Rules are read again after so long though nothing tells that they changed.
+const READ_AGAIN: Duration = Duration::from_secs(30);
 /// Where others change nf_tables all the time, reading takes at most a tenth of the time.
 const REST: u32 = 10;
 /// Translated connections are looked for at least this often while a policy may name them, and this often where there
@@ -29,6 +32,7 @@ pub struct HostWatch {
     /// The generation of nf_tables, and the digest of the old iptables.
     state: Option<(u32, u64)>,
     looked: Option<Instant>,
+    read: Option<Instant>,
     /// Not to be read again before.
     rest_until: Option<Instant>,
     nat_looked: Option<Instant>,
@@ -59,9 +63,10 @@ impl HostWatch {
         let state = Some((generation, legacy));
         let changed = self.state != state;
         let rests = self.rest_until.is_some_and(|until| now < until) && !is_new;
-        let reads = changed && !rests;
+        let reads = (changed || due(self.read, READ_AGAIN)) && !rests;
         let again = if self.known.translated.is_empty() { NAT_LOOK } else { NAT_LOOK_AGAIN };
-        let looks_for_nat = is_new || reads || due(self.nat_looked, again.max(self.nat_took * REST));
+        let looks_for_nat =
+            is_new || changed && reads || due(self.nat_looked, again.max(self.nat_took * REST));
         if !(reads || looks || looks_for_nat) {
             return Ok(self.known.clone());
         }
@@ -88,6 +93,7 @@ impl HostWatch {
         // Not before nothing can fail any more: what is not kept was not read.
         if reads {
             self.state = state;
+            self.read = Some(now);
             self.rest_until = Some(Instant::now() + rules_took * REST);
         }
         if looks {

@@ -491,3 +491,93 @@ fn a_translation_that_nobody_can_tell_keeps_the_flow_tracked() {
     assert!(!of_kind(&rendered, HazardKind::HostPort).is_empty());
     assert!(is_clean(&judged(&server(HTTP), vec![table])));
 }
+
+fn drop() -> Step {
+    Step::Verdict(HostVerdict::Drop)
+}
+
+fn new() -> Step {
+    is(Field::CtState, &[CT_NEW])
+}
+
+fn lets_all(rules: Vec<HostRule>) -> HostTable {
+    table(&[("input", base(HostHook::Input, 0, ChainKind::Filter, false, rules))])
+}
+
+#[test]
+fn what_is_refused_by_the_state_alone_would_come_in() {
+    let friends = rule(
+        "ip saddr 192.0.2.1 accept",
+        vec![is(Field::SourceAddress(Family::Ipv4), &[0xc000_0201]), accept()],
+    );
+    let refuses = rule("ct state new drop", vec![new(), drop()]);
+    let rules = vec![lets_all(vec![established(), friends, refuses])];
+    let rendered = judged(&server(HTTP), rules.clone());
+    let found = of_kind(&rendered, HazardKind::StatefulLimits);
+    assert_eq!(found.iter().map(|found| found.effect).collect::<Vec<_>>(), [Effect::Blocked], "{found:#?}");
+    assert!(found[0].evidence.contains("ct state new drop"), "{}", found[0].evidence);
+    assert!(rendered.table.chains.is_empty());
+    let acknowledged =
+        server(HTTP).replace("}]}]", "}], acknowledge: [{hazard: StatefulLimits, reason: all may come}]}]");
+    assert!(judged(&acknowledged, rules).programmed.contains("p"));
+    // What is refused on other ports, or whatever the state, is no matter.
+    let other = rule("tcp dport 81 ct state new drop", [tcp(81), vec![new(), drop()]].concat());
+    let always = rule("tcp dport 80 drop", [tcp(80), vec![drop()]].concat());
+    for rules in [vec![established(), other], vec![established(), always]] {
+        assert!(is_clean(&judged(&server(HTTP), vec![lets_all(rules)])));
+    }
+}
+
+#[test]
+fn a_condition_that_no_rule_of_ours_can_have_is_not_left_out() {
+    let country = Step::Opaque("geoip".into());
+    let admits =
+        rule("tcp dport 80 ct state new geoip accept", [tcp(80), vec![new(), country, accept()]].concat());
+    for adapts in ["", "\n  hostFirewall: Adapt"] {
+        let rendered = judged(&(server(HTTP) + adapts), vec![input(vec![established(), admits.clone()])]);
+        let found = of_kind(&rendered, HazardKind::HostFirewallDrops);
+        assert!(
+            found.iter().any(|found| found.evidence.contains("would let in what this drops")),
+            "{found:#?}"
+        );
+        assert!(found.iter().all(|found| !found.evidence.contains("missing:")), "{found:#?}");
+        assert!(rendered.adapters.is_empty() && rendered.programmed.is_empty());
+    }
+}
+
+#[test]
+fn a_mark_that_only_tracked_packets_get_is_no_way_in() {
+    let marks = rule(
+        "ct state established meta mark set 1",
+        vec![is(Field::CtState, &[CT_ESTABLISHED]), Step::Act(Act::SetMark)],
+    );
+    let begins = rule(
+        "tcp dport 80 tcp flags syn accept",
+        [tcp(80), vec![is(Field::TcpFlags, &[2]), accept()]].concat(),
+    );
+    let marked = rule("meta mark 1 accept", vec![is(Field::Mark, &[1]), accept()]);
+    let mangle = base(HostHook::Prerouting, -150, ChainKind::Filter, false, vec![marks]);
+    let filter = base(HostHook::Input, 0, ChainKind::Filter, true, vec![begins, marked]);
+    let rendered = judged(&server(HTTP), vec![table(&[("mangle", mangle), ("input", filter)])]);
+    let found = of_kind(&rendered, HazardKind::HostFirewallDrops);
+    assert!(!found.is_empty(), "later packets have no mark: {:#?}", rendered.findings);
+}
+
+#[test]
+fn a_masquerade_of_pods_is_none_of_a_clients_with_many_peers() {
+    let pods = (0x0af4_0000, 0x0af4_ffff);
+    let of_pods = Step::Match(Match {
+        fields: vec![Field::SourceAddress(Family::Ipv4)],
+        inverted: false,
+        of: Members::Boxes(vec![vec![pods]]),
+    });
+    let masquerade = nat(HostHook::Postrouting, Act::Snat("masquerade".into()), vec![of_pods]);
+    let peers: Vec<String> = (0..40).map(|number| format!("{{cidr: 192.0.2.{}/32}}", 2 * number)).collect();
+    let spec = CLIENT.replace("{cidr: 192.0.2.0/24}", &peers.join(", "));
+    let rules = HostRules { tables: vec![masquerade], incomplete: Vec::new() };
+    let mut facts = NodeFacts { host: Arc::new(Host { rules, ..Host::default() }), ..NodeFacts::assumed() };
+    // That of the pods' bridge.
+    facts.addresses.extend([[10, 0, 0, 1], [10, 244, 1, 1]].map(std::net::IpAddr::from));
+    let rendered = render(&rule_set(&spec), &facts, None).unwrap();
+    assert!(rendered.programmed.contains("p"), "{:#?}", rendered.findings);
+}

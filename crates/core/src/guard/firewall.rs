@@ -9,7 +9,7 @@ use super::travel::loopback;
 use super::widen::{Site, widened};
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
-use crate::host::journey::{Journey, Leg, Stop};
+use crate::host::journey::{Journey, Leg, Opened, Stop};
 use crate::host::region::{Axis, Ranges, Region, merged};
 use crate::host::walk::BaseRef;
 use crate::host::{Adapter, Backend, HostHook, HostRules, Place, Untracked};
@@ -40,11 +40,13 @@ pub(crate) fn firewall(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &
     if stops().next().is_none() {
         return Firewall::default();
     }
-    let missing = missing(policy, stops(), facts);
+    let mut missing = missing(policy, stops(), facts);
+    let too_wide = widens(halted, &facts.host.rules, &missing);
     if policy.adapts_firewall {
-        let possible = match &facts.host.unadaptable {
-            Some(why) => Err(drops(format!("the missing rules could not be added: {why}"))),
-            None => completed(halted, &facts.host.rules, &missing),
+        let possible = match (&facts.host.unadaptable, too_wide) {
+            (Some(why), _) => Err(drops(format!("the missing rules could not be added: {why}"))),
+            (None, Some(evidence)) => Err(drops(evidence)),
+            (None, None) => completed(halted, &facts.host.rules, &missing),
         };
         return match possible {
             Ok(()) => Firewall { found: BTreeSet::new(), adapters: missing },
@@ -53,6 +55,9 @@ pub(crate) fn firewall(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &
                 Firewall { found: [found].into(), adapters: BTreeSet::new() }
             }
         };
+    }
+    if too_wide.is_some() {
+        missing.clear();
     }
     let mut places: BTreeMap<&Place, (&Journey<'_>, &Stop)> = BTreeMap::new();
     for (journey, stop) in stops() {
@@ -72,7 +77,34 @@ pub(crate) fn firewall(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &
             evidence: evidence(stop, journey.family, &commands),
         }
     });
-    Firewall { found: found.collect(), adapters: BTreeSet::new() }
+    let mut found: BTreeSet<Found> = found.collect();
+    found.extend(too_wide.map(|evidence| Found {
+        effect: Effect::Blocked,
+        kind: HazardKind::HostFirewallDrops,
+        evidence,
+    }));
+    Firewall { found, adapters: BTreeSet::new() }
+}
+
+/// Why rules that name packets alone would let in more than the state does: its rules ask for something that nobody here
+/// can put into a rule (a country, a knock at another port, the owner of a socket).
+fn widens(halted: &[Halted<'_>], rules: &HostRules, missing: &BTreeSet<Adapter>) -> Option<String> {
+    if missing.is_empty() || missing.len() > MOST_ADAPTERS {
+        return None;
+    }
+    let completed = rules.with(&missing.iter().cloned().collect::<Vec<_>>());
+    let wider = |part: &Halted<'_>| {
+        let known: BTreeSet<Place> =
+            part.journey.opened(rules).into_iter().map(|opened| opened.place).collect();
+        let mut opened = part.journey.opened(&completed).into_iter();
+        let new = opened.find(|opened| !known.contains(&opened.place))?;
+        Some((part.journey.family, new))
+    };
+    let (family, Opened { place, region }) = halted.iter().find_map(wider)?;
+    Some(format!(
+        "{place}: a rule that accepts the rest untracked would let in what this drops, such as {}",
+        region.example(family)
+    ))
 }
 
 /// What drops is a host's own firewall, or an engine's for network policies.

@@ -11,7 +11,7 @@ mod widen;
 
 pub(crate) use firewall::{Firewall, Halted, firewall};
 pub(crate) use helpers::{helper_ports, ports};
-pub(crate) use rules::{encounters, translated};
+pub(crate) use rules::{encounters, let_in, translated};
 pub(crate) use surroundings::{kept_by_surroundings, surroundings};
 pub(crate) use travel::{travels, without};
 

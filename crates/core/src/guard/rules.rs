@@ -7,12 +7,12 @@ use std::slice;
 use super::{Found, travels};
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
-use crate::host::journey::{Journey, Leg, Report};
-use crate::host::region::{Axis, Ranges};
+use crate::host::journey::{Journey, Leg, Opened, Report};
+use crate::host::region::{Axis, Ranges, Region};
 use crate::host::walk::{Encounter, Met};
 use crate::host::{
-    Act, Backend, ChainKind, Field, HostChain, HostRule, HostTable, HostVerdict, Members, NatTarget, NatTo,
-    Place, Step, Translated, ValueBox,
+    Act, Backend, ChainKind, Field, HostChain, HostRule, HostRules, HostTable, HostVerdict, Members,
+    NatTarget, NatTo, Place, Step, Translated, ValueBox,
 };
 use crate::kept::Kept;
 use crate::net::{AddressRange, PortRange, Proto};
@@ -20,7 +20,7 @@ use crate::packet::Tuple;
 use crate::policy::{Role, ValidatedFlow};
 use crate::rules::{BYPASS_PRIORITY, served_addresses};
 
-/// More holes than this of one rule are made one wide one.
+/// More holes than this of one rule are made wider ones.
 const MOST_HOLES: usize = 32;
 
 /// What the kernel translates of a flow's tuples, by its rules or in a connection that lives: it stays tracked.
@@ -65,8 +65,12 @@ fn holes(journey: &Journey<'_>, met: &Met) -> Vec<Kept> {
         true => vec![None],
         false => met.region.addresses(Axis::Source, journey.family).into_iter().map(Some).collect(),
     };
-    let servers = met.region.addresses(Axis::Destination, journey.family);
-    let ports = met.region.ports(Axis::DestinationPort);
+    let mut servers = met.region.addresses(Axis::Destination, journey.family);
+    let mut ports = met.region.ports(Axis::DestinationPort);
+    // All servers of the clients that are translated: all clients of those servers would be everybody.
+    if !whole && clients.len() * servers.len() * ports.len() > MOST_HOLES {
+        (servers, ports) = (vec![AddressRange::all(journey.family)], vec![PortRange::ALL]);
+    }
     let clients = if clients.len() * servers.len() * ports.len() > MOST_HOLES { vec![None] } else { clients };
     let hole = |clients, server, ports| Kept {
         hazard,
@@ -272,6 +276,27 @@ pub(crate) fn encounters(report: &Report, facts: &NodeFacts) -> BTreeSet<Found> 
         found.insert(blocked(format!(
             "limits new connections and would limit every untracked packet: {place}"
         )));
+    }
+    found
+}
+
+/// What the firewall refuses by the state and would let in untracked, as far as it is bypassed: one packet of each rule
+/// that is not among the `places` yet.
+pub(crate) fn let_in(
+    journey: &Journey<'_>,
+    rules: &HostRules,
+    is_bypassed: impl Fn(&Region) -> bool,
+    places: &mut BTreeSet<Place>,
+) -> Vec<Found> {
+    let mut found = Vec::new();
+    for Opened { place, region } in journey.opened(rules) {
+        if !places.contains(&place) && is_bypassed(&region) {
+            let example = region.example(journey.family);
+            let evidence =
+                format!("drops by the state what would get through untracked, such as {example}: {place}");
+            found.push(Found { effect: Effect::Blocked, kind: HazardKind::StatefulLimits, evidence });
+            places.insert(place);
+        }
     }
     found
 }

@@ -73,6 +73,15 @@ pub(crate) struct Stop {
     pub opens: Option<bool>,
 }
 
+/// First packets that a chain drops tracked, and that get through untracked.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    /// What drops them.
+    pub place: Place,
+    /// The packets.
+    pub region: Region,
+}
+
 /// What a journey met.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -122,13 +131,33 @@ impl Journey<'_> {
         let (passages, _) = self.pass(rules, self.leg, State::New, opening, &mut report.tracked);
         for first in &passages {
             self.judge(rules, self.leg, first, true, &mut report);
-            let later = self.flagged(&first.region, is_later).later();
+            let later = self.flagged(&first.region, is_later).with(Axis::Mark, unmarked()).later();
             self.follow(rules, self.leg, later, &mut report);
             let reply =
                 self.flagged(&first.region.reversed(), |flags| is_later(flags) || flags == SYN | ACK).later();
             self.follow(rules, self.leg.back(), reply, &mut report);
         }
         report
+    }
+
+    /// What is refused by the state alone, so that a bypass would let it in. Limits are told apart from that, and what goes
+    /// by a mark is not followed.
+    pub fn opened(&self, rules: &HostRules) -> Vec<Opened> {
+        let opening = self.flagged(&self.region, |flags| flags == SYN);
+        let (_, stopped) = self.pass(rules, self.leg, State::New, opening, &mut Vec::new());
+        let mut opened = Vec::new();
+        for Stopped { end, .. } in stopped {
+            let Decision::Dropped(place) = end.decision else { continue };
+            let by_limit = end.region.doubts.keys().any(|doubt| doubt.is_limit);
+            if by_limit || *end.region.get(Axis::Mark) != unmarked() {
+                continue;
+            }
+            let (passages, _) = self.pass(rules, self.leg, State::Untracked, end.region, &mut Vec::new());
+            opened.extend(
+                passages.into_iter().map(|passage| Opened { place: place.clone(), region: passage.region }),
+            );
+        }
+        opened
     }
 
     /// Packets behind the first: tracked, then those that got through untracked.
@@ -145,7 +174,9 @@ impl Journey<'_> {
     /// Sends what got through tracked once more, untracked.
     fn judge(&self, rules: &HostRules, leg: Leg, tracked: &Passage, opens: bool, report: &mut Report) {
         let mut met = Vec::new();
-        let (_, stopped) = self.pass(rules, leg, State::Untracked, tracked.region.clone(), &mut met);
+        // A packet comes without a mark: what it had behind the rules of its state is not what it has without one.
+        let region = tracked.region.clone().with(Axis::Mark, unmarked());
+        let (_, stopped) = self.pass(rules, leg, State::Untracked, region, &mut met);
         if !opens {
             report.untracked_later.extend(met.iter().cloned());
         }
@@ -214,6 +245,10 @@ impl Journey<'_> {
             Proto::Udp | Proto::Sctp => region.clone(),
         }
     }
+}
+
+fn unmarked() -> Ranges {
+    Ranges::one(0)
 }
 
 /// A NAT chain that nobody can tell the end of: it may translate.

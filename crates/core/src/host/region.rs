@@ -132,6 +132,8 @@ pub(crate) struct Doubt {
     pub step: usize,
     /// Whether each packet of a connection may come out differently.
     pub by_packet: bool,
+    /// Whether it is a limit.
+    pub is_limit: bool,
     /// Of which state, where it goes by the state.
     pub state: Option<State>,
 }

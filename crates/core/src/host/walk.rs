@@ -201,6 +201,7 @@ impl<'a> Walk<'a> {
                 handle: here.rule.handle,
                 step: number,
                 by_packet: is_by_packet(step),
+                is_limit: matches!(step, Step::Limit | Step::CountConnections),
                 state: None,
             };
             let mut next = Vec::with_capacity(matched.len());
@@ -323,6 +324,7 @@ impl<'a> Walk<'a> {
                 handle: here.rule.handle,
                 step: number,
                 by_packet: false,
+                is_limit: false,
                 state: None,
             };
             let (mut takes, mut passes) = (Vec::new(), Vec::new());

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::clause::Clause;
 use crate::facts::NodeFacts;
-use crate::guard::{Firewall, Found, Halted, encounters, firewall, surroundings, travels, without};
+use crate::guard::{Firewall, Found, Halted, encounters, firewall, let_in, surroundings, travels, without};
 use crate::hazard::{Cause, Effect, Finding};
 use crate::host::Adapter;
 use crate::host::journey::Journey;
-use crate::host::region::Ranges;
+use crate::host::region::{Ranges, Region};
 use crate::policy::{Mode, ValidatedFlow, ValidatedPolicy};
 
 /// A flow that asks for a bypass.
@@ -74,7 +74,7 @@ fn judge<'c, K: Iterator<Item = &'c Clause>>(
     tracked: impl Fn() -> K,
 ) -> (BTreeSet<Found>, BTreeSet<Adapter>) {
     let mut found: BTreeSet<Found> = surroundings(policy, flow, facts).into_iter().collect();
-    let mut halted = Vec::new();
+    let (mut halted, mut refusing) = (Vec::new(), BTreeSet::new());
     let rules = &facts.host.rules;
     if !rules.tables.is_empty() {
         for journey in travels(flow, facts, own) {
@@ -82,6 +82,11 @@ fn judge<'c, K: Iterator<Item = &'c Clause>>(
                 let part = Journey { region, ..journey.clone() };
                 let report = part.make(rules);
                 found.extend(encounters(&report, facts));
+                let bypassed = |region: &Region| {
+                    let part = Journey { region: region.clone(), ..journey.clone() };
+                    !without(&part, tracked()).is_empty()
+                };
+                found.extend(let_in(&part, rules, bypassed, &mut refusing));
                 halted.push(Halted { journey: part, stops: report.stops });
             }
         }

@@ -1,5 +1,5 @@
 //! Hazards 21 and 23: rules that take UNTRACKED for a signal, and limits that count what tracking knows.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::time::Duration;
 
@@ -138,5 +138,31 @@ fn an_audited_policy_counts_and_tells_and_changes_nothing() {
 
         let said = judge(node, &serves(&[80]).replace("mode: Enforce", "mode: Audit"));
         said.is("Auditing").says(&["NT023 StatefulLimits", &place]);
+    }
+}
+
+#[test]
+fn what_a_firewall_refuses_by_the_state_alone_does_not_come_in() {
+    for tool in Tool::ALL {
+        let Pair { client, node } = &Pair::new().unwrap();
+        let input = "filter hook input priority filter";
+        let place = tool.hang(
+            node,
+            input,
+            "tcp dport 80 ct state new drop",
+            "filter INPUT -p tcp --dport 80 -m conntrack --ctstate NEW -j DROP",
+        );
+        let reach = |address| reaches(client, address, node, address);
+        assert!(reach(PORT).is_err(), "{tool:?}: it refuses");
+        naive(node, "tcp dport 80 notrack", "tcp sport 80 notrack");
+        reach(PORT).unwrap_or_else(|error| panic!("{tool:?}: the harm is not there: {error}"));
+        without_naive(node);
+
+        judge(node, &serves(&[80]))
+            .is("Blocked")
+            .says(&["blocked: NT023 StatefulLimits: drops by the state", &place]);
+        assert!(reach(PORT).is_err(), "{tool:?}: ours let it in");
+        judge(node, &serves(&[81])).is("Programmed");
+        reach("10.77.0.1:81").unwrap();
     }
 }
