@@ -198,6 +198,9 @@ impl Agent {
             // Entries that were made for a change which did not come about.
             self.sweep_at = Some(Instant::now() + SECOND_SWEEP);
         }
+        if self.engine.is_in_doubt() {
+            self.sweep_at.get_or_insert(Instant::now() + SECOND_SWEEP);
+        }
         self.failure = Some((error.reason(), message));
         // Whether the old rules are still there is for the kernel to say.
         self.stands = match &self.programmed {

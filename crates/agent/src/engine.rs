@@ -142,6 +142,8 @@ pub struct Engine {
     seen: Option<u32>,
     /// Whether something was committed that has not been read back.
     in_doubt: bool,
+    /// The table whose commit was tried last, and not read back: what lives was handed over to it already.
+    tried: Option<Table>,
 }
 
 impl Engine {
@@ -158,6 +160,7 @@ impl Engine {
             host: HostWatch::default(),
             seen: None,
             in_doubt: false,
+            tried: None,
         })
     }
 
@@ -237,6 +240,7 @@ impl Engine {
         }
         remove_adapters(present, &rendered.adapters)?;
         let observed = self.read_back(&rendered.table)?;
+        self.tried = None;
         Ok(Programmed {
             rule_set: intent.rule_set.clone(),
             wanted: intent.digest.clone(),
@@ -287,7 +291,12 @@ impl Engine {
         let handover = Handover { before, next: table, tracked: facts.tracked, ephemeral: &facts.ephemeral };
         self.eviction.all();
         self.in_doubt = true;
-        handover.ahead();
+        // Once: a kernel that refuses the commit again and again would get entries again and again, for connections that it
+        // goes on to bypass.
+        if self.tried.as_ref() != Some(table) {
+            handover.ahead();
+            self.tried = Some(table.clone());
+        }
         match self.nft.commit(&transaction) {
             // The commit may have succeeded: reading back tells.
             Ok(()) | Err(NftError::Netlink(NetlinkError::NoBuffer { .. })) => {

@@ -11,7 +11,7 @@ use notrack_core::nf::eval::evaluate;
 use notrack_core::nf::expr::Expr;
 use notrack_core::nf::{Hook, Table};
 use notrack_core::packet::{Packet, Tuple};
-use notrack_core::rules::{Half, half_of_chain, lasting_of, policy_of_chain};
+use notrack_core::rules::{Half, half_of_chain, is_lease, lasting_of, policy_of_chain};
 use notrack_netlink::conntrack::{Conntrack, Filter};
 use notrack_netlink::facts;
 use notrack_netlink::socket::NetlinkError;
@@ -29,8 +29,13 @@ pub enum Earlier<'a> {
 }
 
 impl Earlier<'_> {
-    /// The chains of an earlier agent that bypass anything.
+    /// The chains of an earlier agent that bypass anything: none where the kernel's lease is over.
     pub fn of(observed: Option<&Observed>) -> Self {
+        let leases = observed.into_iter().flat_map(|observed| &observed.sets);
+        let mut leases = leases.filter(|(name, _)| is_lease(name)).peekable();
+        if leases.peek().is_some() && leases.all(|(_, lease)| lease.elements.is_empty()) {
+            return Earlier::Chains(BTreeSet::new());
+        }
         let chains = observed.into_iter().flat_map(|observed| &observed.chains);
         let bypassing =
             chains.filter(|(_, chain)| chain.rules.iter().flatten().any(|expr| *expr == Expr::Notrack));
@@ -104,6 +109,10 @@ impl Lasting {
         let policies = rule_set.policies().iter().filter(|policy| policy.keeps_entries);
         let keeping: BTreeSet<&str> = policies.map(|policy| policy.name.as_str()).collect();
         if keeping.is_empty() {
+            return Ok(false);
+        }
+        // A table of hundreds of thousands of entries is not read for nothing.
+        if matches!(earlier, Earlier::Table(table) if *table == next) {
             return Ok(false);
         }
         let mut found = BTreeSet::new();

@@ -5,7 +5,7 @@
 //! an init that listens for others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -39,8 +39,8 @@ pub struct Ssh {
     daemons: BTreeSet<u16>,
     /// Whether a socket greets as SSH does; `None` while it is asked.
     answers: BTreeMap<Key, Option<bool>>,
-    tell: Sender<(Key, bool)>,
-    told: Receiver<(Key, bool)>,
+    tell: Sender<(Key, Option<bool>)>,
+    told: Receiver<(Key, Option<bool>)>,
 }
 
 impl Default for Ssh {
@@ -61,7 +61,7 @@ impl Ssh {
             self.wait();
         }
         while let Ok((key, greets)) = self.told.try_recv() {
-            self.answers.insert(key, Some(greets));
+            self.note(key, greets);
         }
         let greeting = self.answers.iter().filter(|(_, greets)| **greets == Some(true));
         let mut ports: BTreeMap<u16, &str> =
@@ -122,8 +122,16 @@ impl Ssh {
             else {
                 return;
             };
-            self.answers.insert(key, Some(greets));
+            self.note(key, greets);
         }
+    }
+
+    /// Who could not be asked (a full connection table lets nobody through, a full backlog neither) is asked again.
+    fn note(&mut self, key: Key, greets: Option<bool>) {
+        match greets {
+            Some(_) => self.answers.insert(key, greets),
+            None => self.answers.remove(&key),
+        };
     }
 }
 
@@ -157,8 +165,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Whether a server's first bytes are those of SSH.
-fn greets(address: SocketAddr) -> bool {
+/// Whether a server's first bytes are those of SSH; `None` where it could not be asked, or hung up without a word.
+fn greets(address: SocketAddr) -> Option<bool> {
     let read = || -> std::io::Result<[u8; 4]> {
         let until = Instant::now() + PATIENCE;
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
@@ -168,7 +176,11 @@ fn greets(address: SocketAddr) -> bool {
         stream.read_exact(&mut greeting)?;
         Ok(greeting)
     };
-    read().is_ok_and(|greeting| greeting == *GREETING)
+    match read() {
+        Ok(greeting) => Some(greeting == *GREETING),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Some(false),
+        Err(_) => None,
+    }
 }
 
 #[cfg(test)]

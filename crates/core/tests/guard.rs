@@ -564,20 +564,46 @@ fn a_mark_that_only_tracked_packets_get_is_no_way_in() {
 }
 
 #[test]
-fn a_masquerade_of_pods_is_none_of_a_clients_with_many_peers() {
-    let pods = (0x0af4_0000, 0x0af4_ffff);
+fn what_pods_ask_through_a_masquerade_stays_tracked_for_the_node_too() {
+    let range = |first: [u8; 4], last: [u8; 4]| {
+        vec![(u32::from_be_bytes(first).into(), u32::from_be_bytes(last).into())]
+    };
+    let is_not = |field, values| {
+        Step::Match(Match { fields: vec![field], inverted: true, of: Members::Boxes(vec![values]) })
+    };
     let of_pods = Step::Match(Match {
         fields: vec![Field::SourceAddress(Family::Ipv4)],
         inverted: false,
-        of: Members::Boxes(vec![vec![pods]]),
+        of: Members::Boxes(vec![range([10, 244, 0, 0], [10, 244, 255, 255])]),
     });
-    let masquerade = nat(HostHook::Postrouting, Act::Snat("masquerade".into()), vec![of_pods]);
-    let peers: Vec<String> = (0..40).map(|number| format!("{{cidr: 192.0.2.{}/32}}", 2 * number)).collect();
-    let spec = CLIENT.replace("{cidr: 192.0.2.0/24}", &peers.join(", "));
-    let rules = HostRules { tables: vec![masquerade], incomplete: Vec::new() };
-    let mut facts = NodeFacts { host: Arc::new(Host { rules, ..Host::default() }), ..NodeFacts::assumed() };
-    // That of the pods' bridge.
-    facts.addresses.extend([[10, 0, 0, 1], [10, 244, 1, 1]].map(std::net::IpAddr::from));
-    let rendered = render(&rule_set(&spec), &facts, None).unwrap();
-    assert!(rendered.programmed.contains("p"), "{:#?}", rendered.findings);
+    let masquerade = |more: Vec<Step>| {
+        vec![nat(
+            HostHook::Postrouting,
+            Act::Snat("masquerade".into()),
+            [vec![of_pods.clone()], more].concat(),
+        )]
+    };
+    let rendered = judged(CLIENT, masquerade(Vec::new()));
+    assert!(rendered.programmed.is_empty());
+    let found = of_kind(&rendered, HazardKind::Masquerade);
+    assert!(found.iter().any(|found| found.effect == Effect::Refused), "{:#?}", rendered.findings);
+    // What the rule leaves out is reached by both under their own addresses.
+    let but_there = is_not(Field::DestinationAddress(Family::Ipv4), range([192, 0, 2, 0], [192, 0, 2, 255]));
+    assert!(is_clean(&judged(CLIENT, masquerade(vec![but_there]))));
+    // Nobody behind a node asks the other end of its tunnel.
+    let tunnel = "flows: [{name: f, action: NoTrack, role: Peer, ports: [{protocol: UDP, port: 4789}], peers: [{cidr: 192.0.2.0/24}]}]";
+    let interface = Interface {
+        name: "vx0".into(),
+        kind: "vxlan".into(),
+        tunnel_port: Some(4789),
+        ..Interface::default()
+    };
+    let surroundings = Surroundings { interfaces: vec![interface], ..Surroundings::default() };
+    let rules = HostRules { tables: masquerade(Vec::new()), incomplete: Vec::new() };
+    let host = |surroundings| Host { rules: rules.clone(), surroundings, ..Host::default() };
+    assert!(of_kind(&with_host(tunnel, host(surroundings)), HazardKind::Masquerade).is_empty());
+    let other = with_host(tunnel, host(Surroundings::default()));
+    let effects: Vec<Effect> =
+        of_kind(&other, HazardKind::Masquerade).iter().map(|found| found.effect).collect();
+    assert_eq!(effects, [Effect::Subtracted], "what it serves itself is no matter");
 }

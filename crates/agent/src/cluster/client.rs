@@ -62,9 +62,9 @@ impl Server {
         self.hosts.iter().any(|(host, _)| host.parse::<IpAddr>().is_err())
     }
 
-    /// What stays tracked. Names are looked up; one that cannot be looked up cannot be connected to either.
-    pub async fn kept(&self) -> Vec<Kept> {
-        let mut found = BTreeSet::new();
+    /// What stays tracked, and whether every name was found.
+    pub async fn kept(&self) -> (Vec<Kept>, bool) {
+        let (mut found, mut is_complete) = (BTreeSet::new(), true);
         for (host, port) in &self.hosts {
             match host.parse::<IpAddr>() {
                 Ok(address) => {
@@ -72,11 +72,14 @@ impl Server {
                 }
                 Err(_) => match tokio::net::lookup_host((host.as_str(), *port)).await {
                     Ok(addresses) => found.extend(addresses),
-                    Err(error) => tracing::debug!("{host}: {error}"),
+                    Err(error) => {
+                        tracing::debug!("{host}: {error}");
+                        is_complete = false;
+                    }
                 },
             }
         }
-        found.into_iter().map(kept).collect()
+        (found.into_iter().map(kept).collect(), is_complete)
     }
 }
 
@@ -110,7 +113,7 @@ mod tests {
         ] {
             let server = Server::of(&Config::new(url.parse().unwrap()));
             let wanted: SocketAddr = wanted.parse().unwrap();
-            assert!(server.kept().await.contains(&kept(wanted)), "{url}");
+            assert!(server.kept().await.0.contains(&kept(wanted)), "{url}");
             assert!(!server.has_names(), "{url}");
         }
     }

@@ -58,6 +58,9 @@ pub async fn live(mut agent: Agent, args: &Args, name: String) -> anyhow::Result
                 if matches!(news, News::Watching | News::Order(_)) {
                     reporter.pace.hurry();
                 }
+                if matches!(news, News::Refused { generation: None, .. }) {
+                    reporter.pace.forget();
+                }
                 let changed = agent.hear(news);
                 agent.step(changed);
             }
@@ -87,7 +90,7 @@ async fn follow(clients: Clients, name: String, given: Option<String>, tell: Sen
         }
     };
     // Before any order, so that the first table already spares the way to the API server.
-    let first = [News::Node(uid.clone()), News::Servers(server.kept().await)];
+    let first = [News::Node(uid.clone()), News::Servers(server.kept().await.0)];
     for news in first {
         if tell.send(news).await.is_err() {
             return;
@@ -104,9 +107,9 @@ async fn follow(clients: Clients, name: String, given: Option<String>, tell: Sen
 async fn look_up(server: Server, tell: Sender<News>) {
     while server.has_names() {
         sleep(LOOKUP).await;
-        let kept = server.kept().await;
-        // Nothing found: the resolver is away, the addresses stay.
-        if !kept.is_empty() && tell.send(News::Servers(kept)).await.is_err() {
+        let (kept, is_complete) = server.kept().await;
+        // The resolver is away: the addresses stay.
+        if is_complete && tell.send(News::Servers(kept)).await.is_err() {
             return;
         }
     }

@@ -164,6 +164,11 @@ impl Pace {
         }
     }
 
+    /// The plan is gone: one of its name that comes has no status yet.
+    pub fn forget(&mut self) {
+        self.known = None;
+    }
+
     /// The API server has answered elsewhere: the next attempt need not wait.
     pub fn hurry(&mut self) {
         self.not_before = None;

@@ -22,13 +22,24 @@ fn server(greeting: &'static [u8]) -> SocketAddr {
 
 #[test]
 fn a_server_of_ssh_is_known_by_its_greeting() {
-    assert!(greets(server(b"SSH-2.0-OpenSSH_9.9\r\n")));
-    assert!(!greets(server(b"220 mail.example ESMTP\r\n")));
-    assert!(!greets(server(b"SS")));
+    assert_eq!(greets(server(b"SSH-2.0-OpenSSH_9.9\r\n")), Some(true));
+    assert_eq!(greets(server(b"220 mail.example ESMTP\r\n")), Some(false));
+    assert_eq!(greets(server(b"SS")), Some(false));
     let started = Instant::now();
-    assert!(!greets(server(b"")), "a server of HTTP waits for its client");
+    assert_eq!(greets(server(b"")), Some(false), "a server of HTTP waits for its client");
     assert!(started.elapsed() < PATIENCE * 3);
-    assert!(!greets("127.0.0.1:1".parse().unwrap()), "nobody");
+    assert_eq!(greets("127.0.0.1:1".parse().unwrap()), None, "nobody");
+}
+
+#[test]
+fn who_could_not_be_asked_is_asked_again() {
+    let mut ssh = Ssh::default();
+    let key = (2222, "1".to_owned());
+    ssh.answers.insert(key.clone(), None);
+    ssh.note(key.clone(), None);
+    assert!(!ssh.answers.contains_key(&key));
+    ssh.note(key.clone(), Some(false));
+    assert_eq!(ssh.answers.get(&key), Some(&Some(false)));
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) use firewall::{Firewall, Halted, firewall};
 pub(crate) use helpers::{helper_ports, ports};
 pub(crate) use rules::{encounters, let_in, translated};
 pub(crate) use surroundings::{kept_by_surroundings, surroundings};
-pub(crate) use travel::{travels, without};
+pub(crate) use travel::{beside, travels, without};
 
 use crate::hazard::{Effect, HazardKind};
 use crate::policy::ValidatedFlow;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
 
-use super::{Found, travels};
+use super::{Found, beside, travels};
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Opened, Report};
@@ -34,6 +34,11 @@ pub(crate) fn translated(flow: &ValidatedFlow, facts: &NodeFacts, own: &Ranges) 
             }
         }
         kept.extend(targets(flow, facts));
+        for journey in beside(flow, facts, own) {
+            for met in journey.begin(&host.rules) {
+                kept.extend(shared(&journey, &met));
+            }
+        }
     }
     kept.extend(host.translated.iter().flat_map(|entry| live(flow, facts, entry)));
     if host.more_translated {
@@ -48,6 +53,30 @@ pub(crate) fn translated(flow: &ValidatedFlow, facts: &NodeFacts, own: &Ranges) 
         }));
     }
     kept.into_iter().collect()
+}
+
+/// What others behind a rule that hides their addresses (pods, containers) ask of the servers of a journey: the answers
+/// come to this node's own addresses, as the answers to this node itself do, and nobody can tell them apart without the
+/// entries.
+fn shared(journey: &Journey<'_>, met: &Met) -> Vec<Kept> {
+    if !matches!(met.what, Encounter::Act(Act::Snat(_))) {
+        return Vec::new();
+    }
+    let ports = met.region.ports(Axis::DestinationPort);
+    let servers = met.region.addresses(Axis::Destination, journey.family).into_iter();
+    let of_server = |server: AddressRange| {
+        let kept = |ports: &PortRange| Kept {
+            hazard: HazardKind::Masquerade,
+            protocol: journey.proto,
+            addresses: Some(server),
+            ports: *ports,
+            clients: None,
+            spares_interfaces: false,
+            evidence: format!("asked by others too, who are given this node's address by {}", met.place),
+        };
+        ports.iter().map(kept).collect::<Vec<_>>()
+    };
+    servers.flat_map(of_server).collect()
 }
 
 /// What a NAT rule translates of a journey.

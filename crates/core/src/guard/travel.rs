@@ -42,6 +42,42 @@ pub(crate) fn travels<'a>(flow: &ValidatedFlow, facts: &NodeFacts, own: &'a Rang
     journeys
 }
 
+/// What this node routes for others to the servers that a flow has it ask itself. Nobody behind it speaks to the other
+/// end of a tunnel of its own.
+pub(crate) fn beside<'a>(flow: &ValidatedFlow, facts: &NodeFacts, own: &'a Ranges) -> Vec<Journey<'a>> {
+    if !matches!(flow.role, Role::Client | Role::Peer) {
+        return Vec::new();
+    }
+    let tunnels = || facts.host.surroundings.interfaces.iter().filter_map(|interface| interface.tunnel_port);
+    let mut journeys = Vec::new();
+    for proto in Proto::ALL {
+        let mut ports = ports(flow, proto);
+        if proto == Proto::Udp {
+            ports.retain(|range| !tunnels().any(|tunnel| *range == PortRange::one(tunnel)));
+        }
+        for family in Family::ALL {
+            let all = || vec![AddressRange::all(family)];
+            let ends = Ends {
+                sources: all(),
+                source_ports: vec![PortRange::ALL],
+                destinations: flow.peers.clone().unwrap_or_else(all),
+                destination_ports: ports.clone(),
+            };
+            let region = region(Leg::Through, flow, ends, family);
+            let outward = region.get(Axis::Source).without(own);
+            let leaves = region.get(Axis::InInterface).intersection(region.get(Axis::OutInterface));
+            let region = region
+                .with(Axis::Source, outward)
+                .with(Axis::InInterface, Ranges::all().without(&interfaces(["lo"])))
+                .with(Axis::OutInterface, leaves);
+            if !region.is_empty() {
+                journeys.push(Journey { family, proto, leg: Leg::Through, region, own });
+            }
+        }
+    }
+    journeys
+}
+
 fn ways(flow: &ValidatedFlow, facts: &NodeFacts, ports: &[PortRange]) -> Vec<(Leg, Ends)> {
     let peers = || flow.peers.clone().unwrap_or_else(|| Family::ALL.map(AddressRange::all).to_vec());
     let served = served_addresses(flow, facts);

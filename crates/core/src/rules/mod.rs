@@ -16,6 +16,6 @@ pub(crate) use clause::served_addresses;
 pub use clause::{Class, Clause, Clauses, Outcome, localise};
 pub use lasting::lasting_of;
 pub use render::{
-    BYPASS_PRIORITY, RenderError, Rendered, counter_name, half_of_chain, policy_of_chain, render,
+    BYPASS_PRIORITY, RenderError, Rendered, counter_name, half_of_chain, is_lease, policy_of_chain, render,
 };
 pub use sites::{Half, Interfaces, Site, View, sites};

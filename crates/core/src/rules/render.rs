@@ -299,9 +299,16 @@ fn byte_set(field: FieldType, values: &[u8]) -> Set {
     Set::new(spec, elements.collect())
 }
 
+const LEASE: &str = "lease-";
+
+/// Whether a set of our table, by its name, is the kernel's lease of a hook.
+pub fn is_lease(set: &str) -> bool {
+    set.starts_with(LEASE)
+}
+
 /// The base chain of a hook: nothing but the lease, which leads to the family's chain while it lasts.
 fn add_gate(table: &mut Table, hook: Hook, families: &[Family], lease: Option<Duration>) {
-    let name = format!("lease-{}", hook.nft_name());
+    let name = format!("{LEASE}{}", hook.nft_name());
     let spec = SetSpec { key: vec![FieldType::NfProto], interval: false, verdicts: true, timeout: true };
     let elements = families.iter().map(|family| Element {
         key: Key::EMPTY.byte(crate::nf::expr::nfproto(*family)),

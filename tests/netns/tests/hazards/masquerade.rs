@@ -80,3 +80,25 @@ fn a_node_that_hides_its_own_address_stays_tracked_as_a_client() {
         assert_eq!(entries(node, 80).unwrap(), NOTHING, "{tool:?}");
     }
 }
+
+/// The replies to both come to the node's own address, from the same server's port.
+#[test]
+fn a_client_beside_masqueraded_pods_stays_tracked() {
+    for tool in Tool::ALL {
+        let Line { client, node, server } = &gateway();
+        let base = "nat hook postrouting priority srcnat";
+        let place = tool.hang(
+            node,
+            base,
+            "ip saddr 10.77.0.2 oifname eth1 masquerade",
+            "nat POSTROUTING -s 10.77.0.2 -o eth1 -j MASQUERADE",
+        );
+        naive(node, "tcp sport 80 notrack", "tcp dport 80 notrack");
+        assert!(traffic::tcp(client, server, SERVER).is_err(), "{tool:?}: the reply found its way");
+        without_naive(node);
+
+        judge(node, &asks(&[80], SERVERS)).is("Refused").says(&["NT003 Masquerade", &place]);
+        traffic::tcp(client, server, SERVER).unwrap();
+        traffic::tcp(node, server, SERVER).unwrap();
+    }
+}

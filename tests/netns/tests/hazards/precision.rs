@@ -185,12 +185,14 @@ COMMIT
         );
         let pair = Pair { client, node };
         server_is_bypassed(&pair);
-        // The bridge's own address is one of the node's, and the rule is for it as well.
-        judge(&pair.node, &asks(&[8080], "10.77.0.0/24"))
-            .is("Programmed")
-            .says(&["warning: NT003 Masquerade: TCP 8080 of 172.17.0.1 is given another source address"]);
-        traffic::tcp(&pair.node, &pair.client, "10.77.0.2:8080").unwrap();
-        assert_eq!(entries(&pair.node, 8080).unwrap(), NOTHING);
+        // Outside, the node and its containers are one. On their own network they are not.
+        let asks_outside = asks(&[8080], "10.77.0.0/24");
+        judge(&pair.node, &asks_outside).is("Refused").says(&["NT003 Masquerade", "asked by others too"]);
+        traffic::tcp(&server, &pair.client, "10.77.0.2:8080").unwrap();
+        let inside = asks(&[8080], "172.17.0.0/16").replace("peers:", "interfaces: [docker0], peers:");
+        judge(&pair.node, &inside).is("Programmed");
+        traffic::tcp(&pair.node, &server, "172.17.0.2:8080").unwrap();
+        assert_eq!(entries(&pair.node, 8080).unwrap().len(), 1, "that of the container");
         reaches(&pair.client, "10.77.0.1:8888", &server, "172.17.0.2:80").unwrap();
         assert!(
             !entries(&pair.node, 8888).unwrap().is_empty(),
