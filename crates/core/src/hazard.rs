@@ -102,7 +102,7 @@ hazards! {
     22 EphemeralPorts Always "name a port outside net.ipv4.ip_local_port_range, or move that range",
         "A Server port lies where the node's own clients get their source ports.";
     23 StatefulLimits Acknowledgeable "use compensation.newConnectionsPerSecond or a limit that does not ask for the state, then acknowledge it",
-        "A limit on connections (connlimit, ct count, limits on NEW) no longer limits.";
+        "A limit on connections (connlimit, ct count, limits on NEW), or a refusal by the state alone, no longer holds.";
     24 KeptEntries ByDesign "nothing to do: what is kept stays tracked as a whole",
         "An entry whose packets are bypassed goes stale and spoils the connection later.";
     25 NotTracked Always "nothing to do: this node does not track connections, so it has no table to fill",
