@@ -35,8 +35,13 @@ pub(crate) fn translated(flow: &ValidatedFlow, facts: &NodeFacts, own: &Ranges) 
         }
         kept.extend(targets(flow, facts));
         for journey in beside(flow, facts, own) {
-            for met in journey.begin(&host.rules) {
-                kept.extend(shared(&journey, &met));
+            let all = journey.begin(&host.rules);
+            let goes_elsewhere = |met: &Met| {
+                let sent = all.iter().filter(|other| matches!(other.what, Encounter::Act(Act::Dnat(_))));
+                sent.into_iter().any(|sent| lies_in(&met.region, &sent.region))
+            };
+            for met in all.iter().filter(|met| !goes_elsewhere(met)) {
+                kept.extend(shared(&journey, met));
             }
         }
     }
@@ -53,6 +58,12 @@ pub(crate) fn translated(flow: &ValidatedFlow, facts: &NodeFacts, own: &Ranges) 
         }));
     }
     kept.into_iter().collect()
+}
+
+/// Whether all of a region's ends are among another's.
+fn lies_in(region: &Region, other: &Region) -> bool {
+    let mut ends = [Axis::Source, Axis::SourcePort, Axis::Destination, Axis::DestinationPort].into_iter();
+    ends.all(|axis| region.get(axis).intersection(other.get(axis)) == *region.get(axis))
 }
 
 /// What others behind a rule that hides their addresses (pods, containers) ask of the servers of a journey: the answers
