@@ -192,7 +192,7 @@ impl Engine {
             own_port: self.settings.own_port,
             tracked,
             kept,
-            host: self.host.host(generation, &intent.rule_set, is_new)?,
+            host: self.host.host(generation, &intent.rule_set, addresses, is_new)?,
             lasting: self.lasting.tuples(),
         }))
     }

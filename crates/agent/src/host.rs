@@ -2,13 +2,14 @@
 //! anew when nf_tables changed, when the old iptables changed, when what is wanted changed, and now and then: ip sets change
 //! and elements of sets run out without a word.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notrack_core::compile::RuleSet;
+use notrack_core::guard::concerns;
 use notrack_core::host::Host;
-use notrack_core::net::{PortRange, Proto};
-use notrack_core::policy::Action;
 use notrack_netlink::{facts, host, surroundings};
 
 use crate::engine::EngineError;
@@ -46,6 +47,7 @@ impl HostWatch {
         &mut self,
         generation: u32,
         rule_set: &RuleSet,
+        addresses: &BTreeSet<IpAddr>,
         is_new: bool,
     ) -> Result<Arc<Host>, EngineError> {
         let now = Instant::now();
@@ -84,7 +86,8 @@ impl HostWatch {
         }
         if looks_for_nat {
             let began = Instant::now();
-            (next.translated, next.more_translated) = facts::translated(&named(rule_set))?;
+            let flows = rule_set.policies().iter().flat_map(|policy| &policy.flows);
+            (next.translated, next.more_translated) = facts::translated(concerns(flows, addresses))?;
             // Tried again: the other program may be done by now.
             next.unadaptable = None;
             self.nat_looked = Some(now);
@@ -111,10 +114,4 @@ impl HostWatch {
         self.nat_looked = Some(Instant::now());
         self.known.clone()
     }
-}
-
-/// The servers' ports that any flow would bypass.
-fn named(rule_set: &RuleSet) -> Vec<(Proto, PortRange)> {
-    let flows = rule_set.policies().iter().flat_map(|policy| &policy.flows);
-    flows.filter(|flow| flow.action == Action::NoTrack).flat_map(|flow| flow.ports.clone()).collect()
 }

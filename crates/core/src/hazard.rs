@@ -131,6 +131,10 @@ hazards! {
         "A flow names multicast or broadcast addresses, which are never this node's own.";
     37 ReplicatedTable Acknowledgeable "leave tracked what must survive a failover, or acknowledge it",
         "A program replicates the table to other machines (conntrackd): these connections will be missing there.";
+    38 MasqueradedPorts Acknowledgeable "name clients in peers that nobody is translated towards, ports below 1024, or few ports, then acknowledge it",
+        "A NAT rule gives others this node's address and any port from 1024 on, one that is served too: answers to them would not be translated back.";
+    39 TooLarge Always "name ranges of ports and prefixes rather than many single ones, or fewer of them",
+        "The policies of a node need more map elements than its table takes: the youngest that does not fit is left out.";
 }
 
 impl HazardKind {

@@ -87,7 +87,8 @@ fn readings(hook: Hook, reversed: bool, loopback: bool) -> Vec<Reading> {
             readings.push(Reading { node, to_server: !natural });
         }
     }
-    if hook == Hook::Prerouting {
+    // Of what it routes a router sends nothing itself but errors.
+    if hook == Hook::Prerouting || reversed {
         readings.push(Reading { node: Node::Router, to_server: true });
         readings.push(Reading { node: Node::Router, to_server: false });
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::net::Family;
 use crate::nf::{Direction, Hook};
 
 const TCP: u8 = 6;
@@ -78,6 +79,24 @@ pub enum Judgement {
     Tracked,
     /// It bypasses tracking; the policy that owns it.
     Bypassed(String),
+}
+
+/// The protocol number of ICMP or ICMPv6.
+pub fn icmp_number(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => 1,
+        Family::Ipv6 => 58,
+    }
+}
+
+/// The types of the ICMP or ICMPv6 messages that tell of another packet, which they embed. Redirects are none of them.
+pub fn icmp_errors(family: Family) -> &'static [u8] {
+    match family {
+        // destination-unreachable, time-exceeded, parameter-problem.
+        Family::Ipv4 => &[3, 11, 12],
+        // destination-unreachable, packet-too-big, time-exceeded, parameter-problem.
+        Family::Ipv6 => &[1, 2, 3, 4],
+    }
 }
 
 /// Whether an interface's name is meant by a name or pattern.

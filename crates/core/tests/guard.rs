@@ -15,6 +15,9 @@ use notrack_core::packet::Tuple;
 use notrack_core::policy::validate;
 use notrack_core::rules::{Rendered, render};
 
+#[path = "guard/untracked.rs"]
+mod untracked;
+
 fn rule_set(spec: &str) -> RuleSet {
     let text = format!(
         "apiVersion: notrack.dev/v1alpha1\nkind: NoTrackPolicy\nmetadata: {{name: p}}\nspec:\n  nodeSelector: {{}}\n  \
@@ -68,6 +71,13 @@ fn table(chains: &[(&str, HostChain)]) -> HostTable {
 }
 
 fn input(mut rules: Vec<HostRule>) -> HostTable {
+    let icmp = vec![is(Field::L4Proto, &[1, 58]), accept()];
+    rules.insert(0, rule("meta l4proto { icmp, ipv6-icmp } accept", icmp));
+    without_icmp(rules)
+}
+
+/// A firewall that lets in errors by their state alone.
+fn without_icmp(mut rules: Vec<HostRule>) -> HostTable {
     rules.insert(
         0,
         rule("iifname lo accept", vec![is(Field::InInterface, &[interface_number("lo")]), accept()]),
@@ -372,7 +382,7 @@ fn kube_proxys_masquerade_of_marked_packets_spares_the_rest() {
     let post = base(HostHook::Postrouting, 100, ChainKind::Nat, false, rules);
     assert!(is_clean(&judged(CLIENT, vec![table(&[("post", post.clone())])])));
     // Where the mark is set on the way it is found.
-    let marks = rule("ip daddr 192.0.2.0/24 mark set", vec![Step::Act(Act::SetMark)]);
+    let marks = rule("ip daddr 192.0.2.0/24 mark set", vec![Step::Act(Act::SetMark(None))]);
     let out = base(HostHook::Output, -150, ChainKind::Route, false, vec![marks]);
     let rendered = judged(CLIENT, vec![table(&[("post", post), ("out", out)])]);
     assert!(rendered.programmed.is_empty(), "{:#?}", rendered.findings);
@@ -549,7 +559,7 @@ fn a_condition_that_no_rule_of_ours_can_have_is_not_left_out() {
 fn a_mark_that_only_tracked_packets_get_is_no_way_in() {
     let marks = rule(
         "ct state established meta mark set 1",
-        vec![is(Field::CtState, &[CT_ESTABLISHED]), Step::Act(Act::SetMark)],
+        vec![is(Field::CtState, &[CT_ESTABLISHED]), Step::Act(Act::SetMark(None))],
     );
     let begins = rule(
         "tcp dport 80 tcp flags syn accept",

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use notrack_core::compile::compile;
 use notrack_core::facts::{NodeFacts, Tracked, well_known_protected};
+use notrack_core::hazard::{Cause, Effect, HazardKind};
 use notrack_core::index::Index;
 use notrack_core::manifest::parse;
 use notrack_core::net::PortRange;
 use notrack_core::policy::validate;
-use notrack_core::rules::{RenderError, render};
+use notrack_core::rules::render;
 
 fn facts() -> NodeFacts {
     NodeFacts {
@@ -120,7 +121,7 @@ fn an_expired_policy_is_left_out() {
 }
 
 #[test]
-fn a_table_beyond_all_bounds_is_refused() {
+fn a_policy_that_the_table_has_no_room_for_is_left_out_and_keeps_back_no_other() {
     // Many addresses times many ports, all apart from each other.
     let ports: Vec<String> =
         (0..32).map(|number| format!("{{protocol: TCP, port: {}}}", 100 + number * 3)).collect();
@@ -129,6 +130,19 @@ fn a_table_beyond_all_bounds_is_refused() {
     let addresses =
         (0..8000u32).map(|number| std::net::IpAddr::from((0x0a00_0000 + number * 2).to_be_bytes())).collect();
     let facts = NodeFacts { addresses, ..facts() };
-    let result = render(&compile(&index(&[&spec]), &BTreeMap::new(), 0), &facts, None);
-    assert!(matches!(result, Err(RenderError::TooLarge { .. })));
+    let small = |port: u16| {
+        format!(
+            "  flows:\n  - {{name: a, action: NoTrack, role: Server, ports: [{{protocol: UDP, port: {port}}}]}}\n"
+        )
+    };
+    // By age: the second is the one that does not fit, the third does.
+    let specs = [small(53), spec, small(123)];
+    let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
+    let rendered = render(&compile(&index(&specs), &BTreeMap::new(), 0), &facts, None).unwrap();
+    let names: Vec<&str> = rendered.programmed.iter().map(String::as_str).collect();
+    assert_eq!(names, ["p0", "p2"]);
+    let left_out: Vec<_> =
+        rendered.findings.iter().filter(|found| found.cause == Cause::Hazard(HazardKind::TooLarge)).collect();
+    assert_eq!(left_out.len(), 1, "{:?}", rendered.findings);
+    assert_eq!((left_out[0].policy.as_str(), left_out[0].effect), ("p1", Effect::Refused));
 }

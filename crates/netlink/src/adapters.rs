@@ -15,7 +15,8 @@ mod xt;
 use std::collections::BTreeSet;
 use std::io;
 
-use notrack_core::host::{Adapter, Backend, OWN_COMMENT, TableFamily, TableId};
+use notrack_core::host::{Adapter, Backend, Carried, OWN_COMMENT, TableFamily, TableId};
+use notrack_core::net::{PortRange, Proto};
 use thiserror::Error;
 
 use crate::attr::AttrError;
@@ -214,8 +215,13 @@ fn check(adapter: &Adapter) -> Result<(), AdapterError> {
             return unfit("iptables takes prefixes, not ranges of addresses: split the range");
         }
     }
-    if packets.opens.is_some() && packets.proto != notrack_core::net::Proto::Tcp {
+    if packets.opens.is_some() && packets.carried != Carried::Transport(Proto::Tcp) {
         return unfit("TCP flags of another protocol");
+    }
+    let has_ports =
+        [packets.source_ports, packets.destination_ports].iter().any(|ports| *ports != PortRange::ALL);
+    if has_ports && matches!(packets.carried, Carried::IcmpError(_)) {
+        return unfit("ports of ICMP");
     }
     for name in [&packets.in_interface, &packets.out_interface].into_iter().flatten() {
         let name = name.strip_suffix('*').unwrap_or(name);

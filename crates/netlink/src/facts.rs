@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use nix::ifaddrs::getifaddrs;
 use notrack_core::facts::{DEFAULT_EPHEMERAL, NodeFacts, Tracked};
+use notrack_core::guard::{Concern, concerns};
 use notrack_core::host::{Host, HostRules, Translated};
-use notrack_core::net::{PortRange, Proto, subtract_ports};
+use notrack_core::net::{PortRange, subtract_ports};
 use notrack_core::nf::TABLE_NAME;
 use notrack_core::packet::Tuple;
+use notrack_core::policy::ValidatedFlow;
 
 use crate::conntrack::{self, Conntrack, Filter, Masked, Status};
 use crate::socket::NetlinkError;
@@ -22,13 +24,14 @@ const DEVICES_OF_OTHERS: [&str; 2] = ["kube-ipvs0", "nodelocaldns"];
 /// More servers of translated connections than this are not told apart.
 const MOST_TRANSLATED: usize = 256;
 
-/// Everything here at once, for policies that name these servers' ports. What only a living agent knows is as in
+/// Everything here at once, for policies with these flows. What only a living agent knows is as in
 /// [`NodeFacts::assumed`]: the ports of SSH, the node's resolvers, its labels, what a cluster keeps.
 ///
 /// # Errors
 /// When the kernel refuses to show nf_tables or the connection table (CAP_NET_ADMIN).
-pub fn read(named: &[(Proto, PortRange)]) -> Result<NodeFacts, NetlinkError> {
-    let (translated, more_translated) = translated(named)?;
+pub fn read(flows: &[ValidatedFlow]) -> Result<NodeFacts, NetlinkError> {
+    let addresses = addresses();
+    let (translated, more_translated) = translated(concerns(flows, &addresses))?;
     let host = Host {
         rules: rules()?,
         surroundings: surroundings::read(),
@@ -37,7 +40,7 @@ pub fn read(named: &[(Proto, PortRange)]) -> Result<NodeFacts, NetlinkError> {
         unadaptable: None,
     };
     Ok(NodeFacts {
-        addresses: addresses(),
+        addresses,
         ephemeral: ephemeral(),
         tracked: tracked()?,
         host: Arc::new(host),
@@ -86,14 +89,14 @@ pub fn rules() -> Result<HostRules, NetlinkError> {
     Ok(host::read()?.without_own())
 }
 
-/// The translated connections whose servers have one of these ports, one a server, and whether there are more.
+/// The translated connections that concern anybody, one a server, and whether there are more.
 ///
 /// # Errors
 /// When the connection table cannot be read (CAP_NET_ADMIN).
-pub fn translated(named: &[(Proto, PortRange)]) -> Result<(Vec<Translated>, bool), NetlinkError> {
-    let is_named =
-        |proto: u8, port: u16| named.iter().any(|(of, ports)| of.number() == proto && ports.contains(port));
-    let mut servers: BTreeMap<(u8, IpAddr, u16, IpAddr, u16), Translated> = BTreeMap::new();
+pub fn translated(
+    concerns: impl Fn(&Translated) -> Concern,
+) -> Result<(Vec<Translated>, bool), NetlinkError> {
+    let mut servers: BTreeMap<_, Translated> = BTreeMap::new();
     let mut more = false;
     let mut conntrack = Conntrack::open()?;
     for bit in [Status::SRC_NAT, Status::DST_NAT] {
@@ -101,10 +104,12 @@ pub fn translated(named: &[(Proto, PortRange)]) -> Result<(Vec<Translated>, bool
         conntrack.dump(&filter, |entry| {
             let (Some(to), Some(from)) = (tuple(&entry.original), tuple(&entry.reply)) else { return };
             let found = Translated { original: to, reply: from };
-            if !is_named(to.proto, to.destination_port) && !is_named(from.proto, from.source_port) {
+            let Concern { server, own_port } = concerns(&found);
+            if !server && !own_port {
                 return;
             }
-            let key = (to.proto, to.destination, to.destination_port, from.source, from.source_port);
+            let own_end = own_port.then_some((from.destination, from.destination_port));
+            let key = (to.proto, to.destination, to.destination_port, from.source, from.source_port, own_end);
             if servers.len() < MOST_TRANSLATED || servers.contains_key(&key) {
                 // The least of those alike, so that the same connections are the same facts.
                 let known = servers.entry(key).or_insert_with(|| found.clone());

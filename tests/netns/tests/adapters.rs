@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use notrack_core::host::{Adapter, Backend, TableFamily, TableId, Untracked};
+use notrack_core::host::{Adapter, Backend, Carried, TableFamily, TableId, Untracked};
 use notrack_core::net::{AddressRange, Family, PortRange, Proto};
 use notrack_lab::{Flow, Namespace, Pair, run_ok, run_ok_with_input, tcp, wait_until};
 use notrack_netlink::adapters::{self, AdapterError, Present};
@@ -142,7 +142,7 @@ impl Kind {
             Family::Ipv6 => ("fd77::/64", Pair::NODE6),
         };
         Untracked {
-            proto: Proto::Tcp,
+            carried: Carried::Transport(Proto::Tcp),
             sources: range(sources),
             source_ports: PortRange::new(1024, 65535).unwrap(),
             destinations: AddressRange::one(node),

@@ -8,6 +8,8 @@ use notrack_core::net::Family;
 mod adapt;
 #[path = "firewall/check.rs"]
 mod check;
+#[path = "firewall/errors.rs"]
+mod errors;
 #[path = "firewall/mess.rs"]
 mod mess;
 #[path = "firewall/precise.rs"]
@@ -40,6 +42,38 @@ macro_rules! each_kind {
             }
         }
     )* };
+}
+
+/// Those whose firewall can be made to let in errors by their state alone.
+macro_rules! each_strict_kind {
+    ($($name:ident: $tool:ident $family:ident,)*) => { $(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn errors_are_missed_and_the_printed_commands_are_the_remedy() {
+                for role in errors::ROLES {
+                    errors::are_missed_and_the_printed_commands_are_the_remedy(Tool::$tool, Family::$family, role);
+                }
+            }
+
+            #[test]
+            fn errors_are_given_back_by_adapting() {
+                for role in errors::ROLES {
+                    errors::are_given_back_by_adapting(Tool::$tool, Family::$family, role);
+                }
+            }
+        }
+    )* };
+}
+
+each_strict_kind! {
+    strict_nft_ipv4: Nft Ipv4,
+    strict_nft_ipv6: Nft Ipv6,
+    strict_iptables_nft_ipv4: IptablesNft Ipv4,
+    strict_iptables_nft_ipv6: IptablesNft Ipv6,
+    strict_iptables_legacy_ipv4: IptablesLegacy Ipv4,
+    strict_iptables_legacy_ipv6: IptablesLegacy Ipv6,
 }
 
 each_kind! {

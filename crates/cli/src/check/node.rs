@@ -4,8 +4,7 @@ use std::fs;
 
 use anyhow::Context;
 use notrack_core::facts::NodeFacts;
-use notrack_core::net::{PortRange, Proto};
-use notrack_core::policy::{Action, validate};
+use notrack_core::policy::{ValidatedFlow, validate};
 
 use crate::args::Check;
 use crate::input::{self, Source};
@@ -25,7 +24,7 @@ impl Node {
         if !args.this_node {
             return Ok(Node { facts: input::facts(&args.files)?, is_known: args.files.node_facts.is_some() });
         }
-        let facts = notrack_netlink::facts::read(&named(sources)).context("--this-node")?;
+        let facts = notrack_netlink::facts::read(&flows(sources)).context("--this-node")?;
         for unknown in facts.host.rules.incomplete.iter().chain(&facts.host.surroundings.unknown) {
             eprintln!("kubectl-notrack: not all of this node is known: {unknown}");
         }
@@ -37,10 +36,9 @@ impl Node {
     }
 }
 
-/// The servers' ports that policies would bypass.
-fn named(sources: &[Source]) -> Vec<(Proto, PortRange)> {
+/// The flows of all policies that are valid.
+fn flows(sources: &[Source]) -> Vec<ValidatedFlow> {
     let manifests = sources.iter().flat_map(|source| &source.parsed.manifests);
     let policies = manifests.filter_map(|manifest| validate(&manifest.policy).ok());
-    let flows = policies.flat_map(|policy| policy.flows.clone());
-    flows.filter(|flow| flow.action == Action::NoTrack).flat_map(|flow| flow.ports.clone()).collect()
+    policies.flat_map(|policy| policy.flows).collect()
 }

@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Found;
 use super::surroundings::pods::engine_of;
-use super::travel::loopback;
 use super::widen::{Site, widened};
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Opened, Stop};
-use crate::host::region::{Axis, Ranges, Region, merged};
+use crate::host::region::{Axis, Ranges, Region, loopback, merged};
 use crate::host::walk::BaseRef;
-use crate::host::{Adapter, Backend, HostHook, HostRules, Place, Untracked};
+use crate::host::{Adapter, Backend, Carried, HostHook, HostRules, Place, Untracked};
 use crate::net::{AddressRange, Family, PortRange, Proto};
 use crate::policy::ValidatedPolicy;
 
@@ -29,13 +28,64 @@ pub(crate) struct Firewall {
 }
 
 /// A part of a flow's connections, and where it would be stopped.
+#[derive(Clone)]
 pub(crate) struct Halted<'a> {
     pub journey: Journey<'a>,
     pub stops: Vec<Stop>,
 }
 
-/// Judges where a flow's connections would be stopped.
+impl<'a> Halted<'a> {
+    pub fn new(journey: Journey<'a>, stops: Vec<Stop>) -> Halted<'a> {
+        let nobody = nobody(journey.family);
+        let has_somebody = |stop: &Stop| {
+            let mut ends = [Axis::Source, Axis::Destination].into_iter();
+            ends.all(|end| !stop.region.get(end).without(&nobody).is_empty())
+        };
+        Halted { stops: stops.into_iter().filter(has_somebody).collect(), journey }
+    }
+}
+
+/// Addresses that no host has: IPv6 ones that stand for private or other special IPv4 ones (RFC 3964, 5.3.1). firewalld
+/// lets nothing go there but what belongs to a connection, on every host with IPv6.
+fn nobody(family: Family) -> Ranges {
+    let prefixes: &[(u128, u32)] = match family {
+        Family::Ipv4 => &[],
+        Family::Ipv6 => &[
+            (0, 96),
+            (0xffff << 32, 96),
+            (0x2002_0000 << 96, 24),
+            (0x2002_0a00 << 96, 24),
+            (0x2002_7f00 << 96, 24),
+            (0x2002_ac10 << 96, 28),
+            (0x2002_c0a8 << 96, 32),
+            (0x2002_a9fe << 96, 32),
+            (0x2002_e000 << 96, 19),
+        ],
+    };
+    let ranges = prefixes.iter().map(|(first, len)| (*first, first | (u128::MAX >> len)));
+    Ranges::new(ranges.collect()).without(&loopback(family))
+}
+
+/// Judges where a flow's connections would be stopped, and ICMP errors about them. Without these the connections work, but
+/// for those whose path is narrower than its ends think: that is a warning.
 pub(crate) fn firewall(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &NodeFacts) -> Firewall {
+    let whole = answer(policy, halted, facts);
+    let is_blocked = whole.found.iter().any(|found| found.effect == Effect::Blocked);
+    if !policy.adapts_firewall || !is_blocked {
+        return whole;
+    }
+    let (errors, own): (Vec<Halted<'_>>, Vec<Halted<'_>>) =
+        halted.iter().cloned().partition(|part| part.journey.is_errors);
+    let mut firewall = answer(policy, &own, facts);
+    let Firewall { found, adapters } = answer(policy, &errors, facts);
+    if firewall.found.is_empty() {
+        firewall.adapters.extend(adapters);
+    }
+    firewall.found.extend(found.into_iter().map(|found| Found { effect: Effect::Warning, ..found }));
+    firewall
+}
+
+fn answer(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &NodeFacts) -> Firewall {
     let stops = || halted.iter().flat_map(|part| part.stops.iter().map(|stop| (&part.journey, stop)));
     if stops().next().is_none() {
         return Firewall::default();
@@ -71,11 +121,8 @@ pub(crate) fn firewall(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &
             true => commands(&stop.base, &missing, &facts.host.rules),
             false => Vec::new(),
         };
-        Found {
-            effect: Effect::Blocked,
-            kind: kind(stop),
-            evidence: evidence(stop, journey.family, &commands),
-        }
+        let effect = if journey.is_errors { Effect::Warning } else { Effect::Blocked };
+        Found { effect, kind: kind(stop), evidence: evidence(stop, journey, &commands) }
     });
     let mut found: BTreeSet<Found> = found.collect();
     found.extend(too_wide.map(|evidence| Found {
@@ -129,7 +176,7 @@ fn commands(base: &BaseRef, missing: &BTreeSet<Adapter>, rules: &HostRules) -> V
     of_chain.into_iter().map(|adapter| adapter.command_in(chain)).collect()
 }
 
-fn evidence(stop: &Stop, family: Family, commands: &[String]) -> String {
+fn evidence(stop: &Stop, journey: &Journey<'_>, commands: &[String]) -> String {
     let Stop { place, is_unknown, region, .. } = stop;
     let verdict = match (is_unknown, region.doubts.is_empty()) {
         (true, _) => "nobody can tell whether it drops",
@@ -145,9 +192,10 @@ fn evidence(stop: &Stop, family: Family, commands: &[String]) -> String {
         true => String::new(),
         false => format!("; missing: {}{more}", shown.join("; ")),
     };
+    let what = if journey.is_errors { "ICMP errors from " } else { "" };
     format!(
-        "{place}: {verdict} untracked what it accepts by state, such as {}{rules}",
-        region.example(family)
+        "{place}: {verdict} untracked what it accepts by state, such as {what}{}{rules}",
+        region.example(journey.family)
     )
 }
 
@@ -175,7 +223,11 @@ fn completed(
         return Err(drops(evidence));
     }
     let completed = rules.with(&missing.iter().cloned().collect::<Vec<_>>());
-    let mut rest = halted.iter().flat_map(|part| part.journey.make(&completed).stops);
+    let again = |part: &Halted<'_>| {
+        let stops = part.journey.make(&completed).stops;
+        Halted::new(part.journey.clone(), stops).stops
+    };
+    let mut rest = halted.iter().flat_map(again);
     match rest.next() {
         Some(stop) => Err(drops(format!("no rule that could be added answers it: {}", stop.place))),
         None => Ok(()),
@@ -188,11 +240,12 @@ fn missing<'a>(
     stops: impl Iterator<Item = (&'a Journey<'a>, &'a Stop)>,
     facts: &NodeFacts,
 ) -> BTreeSet<Adapter> {
-    type Key = (Site, Leg, Family, Proto, Option<bool>);
+    type Key = (Site, Leg, Family, Option<Proto>, Option<bool>);
     let mut parts: BTreeMap<Key, (&Journey<'_>, Vec<Region>)> = BTreeMap::new();
     for (journey, stop) in stops {
         let site = (stop.base.clone(), stop.before);
-        let key = (site, journey.leg, journey.family, journey.proto, stop.opens);
+        let proto = (!journey.is_errors).then_some(journey.proto);
+        let key = (site, journey.leg, journey.family, proto, stop.opens);
         let (_, regions) = parts.entry(key).or_insert_with(|| (journey, Vec::new()));
         regions.push(named(stop, journey, facts));
     }
@@ -245,6 +298,10 @@ fn named(stop: &Stop, journey: &Journey<'_>, facts: &NodeFacts) -> Region {
         let fitting = own.filter(|own| own.is_loopback() == is_loopback);
         Ranges::from(fitting.map(|own| AddressRange::one(*own)).collect::<Vec<_>>())
     };
+    // Errors are untracked where the policy bypasses what they are about: nothing else need say whose they are.
+    if journey.is_errors {
+        named = named.with(Axis::Source, all()).with(Axis::Destination, all());
+    }
     let outside = all().without(&loopback(journey.family));
     for axis in [Axis::Source, Axis::Destination] {
         let is_own = [own(true), own(false)].contains(named.get(axis));
@@ -268,7 +325,8 @@ fn named(stop: &Stop, journey: &Journey<'_>, facts: &NodeFacts) -> Region {
 /// What the packets of a region have in common.
 struct Kind {
     family: Family,
-    proto: Proto,
+    /// `None`: ICMP errors.
+    proto: Option<Proto>,
     opens: Option<bool>,
     backend: Backend,
 }
@@ -291,8 +349,12 @@ impl Kind {
                 None => vec![None],
             }
         };
-        let mut boxes = vec![Untracked {
-            proto: self.proto,
+        let carried: Vec<Carried> = match self.proto {
+            Some(proto) => vec![Carried::Transport(proto)],
+            None => region.icmp_types().map(Carried::IcmpError).collect(),
+        };
+        let packets = |carried| Untracked {
+            carried,
             sources: AddressRange::all(self.family),
             source_ports: PortRange::ALL,
             destinations: AddressRange::all(self.family),
@@ -300,7 +362,8 @@ impl Kind {
             in_interface: None,
             out_interface: None,
             opens: self.opens,
-        }];
+        };
+        let mut boxes = carried.into_iter().map(packets).collect();
         boxes = each(boxes, &addresses(Axis::Source), |packets, range| packets.sources = *range);
         boxes = each(boxes, &addresses(Axis::Destination), |packets, range| packets.destinations = *range);
         boxes = each(boxes, &region.ports(Axis::SourcePort), |packets, ports| packets.source_ports = *ports);

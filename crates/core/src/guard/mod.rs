@@ -11,9 +11,10 @@ mod widen;
 
 pub(crate) use firewall::{Firewall, Halted, firewall};
 pub(crate) use helpers::{helper_ports, ports};
-pub(crate) use rules::{encounters, let_in, translated};
+pub use rules::{Concern, concerns};
+pub(crate) use rules::{encounters, let_in, masqueraded_ports, translated};
 pub(crate) use surroundings::{kept_by_surroundings, surroundings};
-pub(crate) use travel::{beside, travels, without};
+pub(crate) use travel::{beside, elsewhere, travels, without};
 
 use crate::hazard::{Effect, HazardKind};
 use crate::policy::ValidatedFlow;

@@ -2,9 +2,10 @@
 //! and 16), and everything that needs the entry (9, 11, 12, 14, 21, 23, 33).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::slice;
 
-use super::{Found, beside, travels};
+use super::{Found, beside, elsewhere, ports, travels};
 use crate::facts::NodeFacts;
 use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Opened, Report};
@@ -15,10 +16,10 @@ use crate::host::{
     NatTarget, NatTo, Place, Step, Translated, ValueBox,
 };
 use crate::kept::Kept;
-use crate::net::{AddressRange, PortRange, Proto};
+use crate::net::{AddressRange, Family, PortRange, Proto, subtract_ports};
 use crate::packet::Tuple;
-use crate::policy::{Role, ValidatedFlow};
-use crate::rules::{BYPASS_PRIORITY, served_addresses};
+use crate::policy::{Action, Role, ValidatedFlow};
+use crate::rules::{BYPASS_PRIORITY, served_among};
 
 /// More holes than this of one rule are made wider ones.
 const MOST_HOLES: usize = 32;
@@ -47,15 +48,20 @@ pub(crate) fn translated(flow: &ValidatedFlow, facts: &NodeFacts, own: &Ranges) 
     }
     kept.extend(host.translated.iter().flat_map(|entry| live(flow, facts, entry)));
     if host.more_translated {
-        kept.extend(flow.ports.iter().map(|(protocol, ports)| Kept {
-            hazard: HazardKind::LiveNAT,
-            protocol: *protocol,
-            addresses: None,
-            ports: *ports,
-            clients: None,
-            spares_interfaces: false,
-            evidence: "in the table with more translated connections than can be told apart".to_owned(),
-        }));
+        let servers =
+            servers(flow, &facts.addresses).unwrap_or_else(|| Family::ALL.map(AddressRange::all).to_vec());
+        let of_server = |server: AddressRange| {
+            flow.ports.iter().map(move |(protocol, ports)| Kept {
+                hazard: HazardKind::LiveNAT,
+                protocol: *protocol,
+                addresses: Some(server),
+                ports: *ports,
+                clients: None,
+                spares_interfaces: false,
+                evidence: "in the table with more translated connections than can be told apart".to_owned(),
+            })
+        };
+        kept.extend(servers.into_iter().flat_map(of_server));
     }
     kept.into_iter().collect()
 }
@@ -262,14 +268,14 @@ fn live(flow: &ValidatedFlow, facts: &NodeFacts, entry: &Translated) -> Vec<Kept
         shown(original),
         shown(reply)
     );
-    let servers = [(original.destination, original.destination_port), (reply.source, reply.source_port)];
-    let kept = servers.into_iter().filter_map(|(address, port)| {
+    let ends = server_ends(entry).into_iter().filter(|(.., client)| client.is_none() || answers(flow));
+    let kept = ends.filter_map(|(address, port, client)| {
         Some(Kept {
             hazard: HazardKind::LiveNAT,
             protocol: Proto::from_number(original.proto)?,
             addresses: Some(AddressRange::one(address)),
             ports: PortRange::one(port),
-            clients: None,
+            clients: client.map(AddressRange::one),
             spares_interfaces: false,
             evidence: evidence.clone(),
         })
@@ -277,29 +283,118 @@ fn live(flow: &ValidatedFlow, facts: &NodeFacts, entry: &Translated) -> Vec<Kept
     kept.filter(|kept| may_name(flow, facts, kept)).collect()
 }
 
-fn end(address: std::net::IpAddr, port: u16) -> String {
+fn end(address: IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(address, port).to_string()
 }
 
 /// Whether a flow may name a server.
 fn may_name(flow: &ValidatedFlow, facts: &NodeFacts, kept: &Kept) -> bool {
-    let lies_in = |ranges: &[AddressRange]| match kept.addresses {
-        Some(kept) => ranges.iter().any(|range| range.overlaps(kept)),
-        None => ranges.iter().any(|range| facts.addresses.iter().any(|own| range.contains(*own))),
-    };
-    let peers = || flow.peers.as_deref().is_none_or(lies_in);
+    let server = kept.addresses.map_or_else(|| facts.own_ranges(), |range| vec![range]);
+    let servers = servers(flow, &facts.addresses);
     flow.names_port(kept.protocol, kept.ports)
-        && match flow.role {
-            Role::Server => lies_in(&served_addresses(flow, facts)),
-            Role::Client => peers(),
-            Role::Peer => lies_in(&served_addresses(flow, facts)) || peers(),
-            Role::Forward => flow.server_addresses.as_deref().is_some_and(lies_in),
+        && servers.is_none_or(|servers| {
+            servers.iter().any(|known| server.iter().any(|server| known.overlaps(*server)))
+        })
+}
+
+/// The addresses of the servers that a flow may name on a node with these; `None`: any.
+fn servers(flow: &ValidatedFlow, own: &BTreeSet<IpAddr>) -> Option<Vec<AddressRange>> {
+    let peers = || flow.peers.clone();
+    match flow.role {
+        Role::Server => Some(served_among(flow, own)),
+        Role::Client => peers(),
+        Role::Peer => peers().map(|peers| [served_among(flow, own), peers].concat()),
+        Role::Forward => Some(flow.server_addresses.clone().unwrap_or_default()),
+    }
+}
+
+/// The ends of a translated connection that may be a flow's server, each with the client that alone is meant, if one is.
+/// What this node has given its own address is answered at a port that may be served here as well.
+fn server_ends(entry: &Translated) -> [(IpAddr, u16, Option<IpAddr>); 3] {
+    let Translated { original, reply } = entry;
+    [
+        (original.destination, original.destination_port, None),
+        (reply.source, reply.source_port, None),
+        (reply.destination, reply.destination_port, Some(reply.source)),
+    ]
+}
+
+/// What of a translated connection flows may name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Concern {
+    /// A server of it, before or after translation.
+    pub server: bool,
+    /// The port of this node at which it is answered.
+    pub own_port: bool,
+}
+
+/// What any flow that would bypass may name of translated connections, on a node with these addresses.
+pub fn concerns<'a>(
+    flows: impl IntoIterator<Item = &'a ValidatedFlow>,
+    own: &BTreeSet<IpAddr>,
+) -> impl Fn(&Translated) -> Concern {
+    let wanted = flows.into_iter().filter(|flow| flow.action == Action::NoTrack);
+    let named = |flow: &ValidatedFlow| {
+        (flow.ports.clone(), servers(flow, own), answers(flow).then(|| served_among(flow, own)))
+    };
+    let named: Vec<_> = wanted.map(named).collect();
+    let lies_in = |ranges: &[AddressRange], address| ranges.iter().any(|range| range.contains(address));
+    move |entry| {
+        let [sent, answered, own_end] = server_ends(entry);
+        let mut concern = Concern::default();
+        for (ports, servers, served) in &named {
+            let among = |port| {
+                ports.iter().any(|(of, ports)| of.number() == entry.original.proto && ports.contains(port))
+            };
+            let is_server = |(address, port, _)| {
+                among(port) && servers.as_ref().is_none_or(|servers| lies_in(servers, address))
+            };
+            concern.server |= is_server(sent) || is_server(answered);
+            let (address, port, _) = own_end;
+            concern.own_port |= among(port) && served.as_ref().is_some_and(|served| lies_in(served, address));
         }
+        concern
+    }
+}
+
+/// Whether this node answers in a flow.
+fn answers(flow: &ValidatedFlow) -> bool {
+    matches!(flow.role, Role::Server | Role::Peer)
+}
+
+/// More served ports than this are not left to chance.
+const MOST_LEFT_TO_CHANCE: u32 = 16;
+
+/// Hazard 38: whom a NAT rule gives this node's address, the kernel also gives a port: any from 1024 on, by
+/// `--random-fully` always, else where the own one is taken (`nf_nat_l4proto_unique_tuple`). The answers come to it.
+pub(crate) fn masqueraded_ports(flow: &ValidatedFlow, facts: &NodeFacts, own: &Ranges) -> Option<Found> {
+    const LOWEST: u16 = 1024;
+    let chosen = PortRange::new(LOWEST, u16::MAX)?;
+    let served = |proto: Proto| -> Vec<PortRange> {
+        let left = subtract_ports(&ports(flow, proto), &facts.ephemeral);
+        left.into_iter().filter_map(|range| range.intersection(chosen)).collect()
+    };
+    let is_snat = |met: &Met| matches!(met.what, Encounter::Act(Act::Snat(_)));
+    let mut journeys = elsewhere(flow, own).into_iter().filter(|journey| !served(journey.proto).is_empty());
+    let (proto, place) = journeys.find_map(|journey| {
+        let met = journey.begin(&facts.host.rules).into_iter().find(is_snat)?;
+        Some((journey.proto, met.place))
+    })?;
+    let count: u32 = served(proto).iter().map(|range| range.len()).sum();
+    let effect = if count > MOST_LEFT_TO_CHANCE { Effect::Refused } else { Effect::Warning };
+    Some(Found {
+        effect,
+        kind: HazardKind::MasqueradedPorts,
+        evidence: format!(
+            "of {} connections that are given this node's address and a port by {place}, {count} may be cut off",
+            chosen.len(),
+        ),
+    })
 }
 
 /// What packets of a journey met that needs their entries.
 pub(crate) fn encounters(report: &Report, facts: &NodeFacts) -> BTreeSet<Found> {
-    let Report { stops: _, tracked, untracked, established, untracked_later } = report;
+    let Report { stops: _, let_in: _, tracked, untracked, established, untracked_later } = report;
     let mut found = BTreeSet::new();
     for met in tracked.iter().chain(untracked) {
         found.extend(needs_entry(met, facts));

@@ -6,7 +6,7 @@ use super::ports;
 use crate::facts::NodeFacts;
 use crate::host::ValueBox;
 use crate::host::journey::{Journey, Leg};
-use crate::host::region::{Axis, Ranges, Region, interfaces};
+use crate::host::region::{Axis, Ranges, Region, interfaces, loopback};
 use crate::net::{AddressRange, Family, PortRange, Proto};
 use crate::policy::{Role, ValidatedFlow};
 use crate::rules::{Class, Clause, served_addresses};
@@ -34,7 +34,7 @@ pub(crate) fn travels<'a>(flow: &ValidatedFlow, facts: &NodeFacts, own: &'a Rang
             for (leg, ends) in ways(flow, facts, &ports) {
                 let region = region(leg, flow, ends, family);
                 if !region.is_empty() {
-                    journeys.push(Journey { family, proto, leg, region, own });
+                    journeys.push(Journey { family, proto, is_errors: false, leg, region, own });
                 }
             }
         }
@@ -63,19 +63,57 @@ pub(crate) fn beside<'a>(flow: &ValidatedFlow, facts: &NodeFacts, own: &'a Range
                 destinations: flow.peers.clone().unwrap_or_else(all),
                 destination_ports: ports.clone(),
             };
-            let region = region(Leg::Through, flow, ends, family);
-            let outward = region.get(Axis::Source).without(own);
-            let leaves = region.get(Axis::InInterface).intersection(region.get(Axis::OutInterface));
-            let region = region
-                .with(Axis::Source, outward)
-                .with(Axis::InInterface, Ranges::all().without(&interfaces(["lo"])))
-                .with(Axis::OutInterface, leaves);
+            let region = routed(flow, ends, family, own);
             if !region.is_empty() {
-                journeys.push(Journey { family, proto, leg: Leg::Through, region, own });
+                journeys.push(Journey { family, proto, is_errors: false, leg: Leg::Through, region, own });
             }
         }
     }
     journeys
+}
+
+/// What others, and this node itself, ask of the clients of a server.
+pub(crate) fn elsewhere<'a>(flow: &ValidatedFlow, own: &'a Ranges) -> Vec<Journey<'a>> {
+    if flow.role != Role::Server {
+        return Vec::new();
+    }
+    let mut journeys = Vec::new();
+    for proto in Proto::ALL.into_iter().filter(|proto| !ports(flow, *proto).is_empty()) {
+        for family in Family::ALL {
+            let all = || vec![AddressRange::all(family)];
+            for leg in [Leg::Through, Leg::Out] {
+                let ends = Ends {
+                    sources: all(),
+                    source_ports: vec![PortRange::ALL],
+                    destinations: flow.peers.clone().unwrap_or_else(all),
+                    destination_ports: vec![PortRange::ALL],
+                };
+                let region = match leg {
+                    Leg::Through => routed(flow, ends, family, own),
+                    _ => {
+                        let region = region(leg, flow, ends, family);
+                        let inward = region.get(Axis::Source).intersection(own);
+                        region.with(Axis::Source, inward)
+                    }
+                };
+                if !region.is_empty() {
+                    journeys.push(Journey { family, proto, is_errors: false, leg, region, own });
+                }
+            }
+        }
+    }
+    journeys
+}
+
+/// What others send through this node and out by an interface of the flow.
+fn routed(flow: &ValidatedFlow, ends: Ends, family: Family, own: &Ranges) -> Region {
+    let region = region(Leg::Through, flow, ends, family);
+    let outward = region.get(Axis::Source).without(own);
+    let leaves = region.get(Axis::InInterface).intersection(region.get(Axis::OutInterface));
+    region
+        .with(Axis::Source, outward)
+        .with(Axis::InInterface, Ranges::all().without(&interfaces(["lo"])))
+        .with(Axis::OutInterface, leaves)
 }
 
 fn ways(flow: &ValidatedFlow, facts: &NodeFacts, ports: &[PortRange]) -> Vec<(Leg, Ends)> {
@@ -123,14 +161,6 @@ fn ways(flow: &ValidatedFlow, facts: &NodeFacts, ports: &[PortRange]) -> Vec<(Le
 fn names(ranges: &[AddressRange], own: AddressRange) -> bool {
     let address: IpAddr = own.first_address();
     ranges.iter().any(|range| range.contains(address))
-}
-
-/// Addresses that no packet on a wire has (RFC 1122, RFC 4291).
-pub(super) fn loopback(family: Family) -> Ranges {
-    match family {
-        Family::Ipv4 => Ranges::new(vec![(0x7f00_0000, 0x7fff_ffff)]),
-        Family::Ipv6 => Ranges::one(1),
-    }
 }
 
 fn region(leg: Leg, flow: &ValidatedFlow, ends: Ends, family: Family) -> Region {

@@ -2,7 +2,7 @@
 
 use crate::host::journey::{Journey, Leg};
 use crate::host::region::{Axis, Ranges, Region};
-use crate::host::walk::{BaseRef, Decision, State, Traveller, walk};
+use crate::host::walk::{BaseRef, Decision, State, walk};
 use crate::host::{HostHook, HostRules};
 
 /// Where an accepting rule is to go: the base chain, and before which of its rules.
@@ -51,9 +51,7 @@ fn reached(region: Region, axis: Axis, site: &Site, journey: &Journey<'_>, rules
         base.drops = false;
     }
     let rules = HostRules { tables: vec![table], incomplete: Vec::new() };
-    let traveller =
-        Traveller { family: journey.family, proto: journey.proto, state: State::Untracked, own: journey.own };
-    let (ends, _) = walk(&rules, &(0, chain.clone()), traveller, region);
+    let (ends, _) = walk(&rules, &(0, chain.clone()), journey.traveller(State::Untracked), region);
     let comes = |decision: &Decision, at: Option<usize>| match decision {
         Decision::Accepted => at.is_none(),
         Decision::Unknown(_) => true,

@@ -11,8 +11,9 @@ use super::{
     TableFamily, TableId,
 };
 use crate::compile::hex;
-use crate::net::{AddressRange, PortRange, Proto};
+use crate::net::{AddressRange, Family, PortRange, Proto};
 use crate::nf::expr::nfproto;
+use crate::packet::icmp_number;
 
 /// One rule to add: untracked packets of these tuples are accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,15 +33,15 @@ pub struct Adapter {
 /// Untracked packets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Untracked {
-    /// The transport protocol.
-    pub proto: Proto,
+    /// What they carry.
+    pub carried: Carried,
     /// The source addresses. For iptables always a prefix ([`AddressRange::prefix_len`]).
     pub sources: AddressRange,
-    /// The source ports.
+    /// The source ports; of ICMP errors all.
     pub source_ports: PortRange,
     /// The destination addresses, of the same family.
     pub destinations: AddressRange,
-    /// The destination ports.
+    /// The destination ports; of ICMP errors all.
     pub destination_ports: PortRange,
     /// The incoming interface. `None`: any. A `*` at the end stands for any ending.
     pub in_interface: Option<String>,
@@ -49,6 +50,37 @@ pub struct Untracked {
     /// TCP alone: only packets that open a connection (`--syn`: of FIN, SYN, RST, ACK exactly SYN), or only others.
     /// `None`: all.
     pub opens: Option<bool>,
+}
+
+/// What untracked packets carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Carried {
+    /// Segments or datagrams of this protocol.
+    Transport(Proto),
+    /// ICMP or ICMPv6 errors of this type, whichever belongs to the family of the addresses.
+    IcmpError(u8),
+}
+
+impl Carried {
+    /// The number in the IP header.
+    pub fn number(self, family: Family) -> u8 {
+        match self {
+            Carried::Transport(proto) => proto.number(),
+            Carried::IcmpError(_) => icmp_number(family),
+        }
+    }
+}
+
+/// The name that both nft and iptables have for a type of error ([`crate::packet::icmp_errors`]).
+fn error_name(family: Family, kind: u8) -> String {
+    let name = match (family, kind) {
+        (Family::Ipv4, 3) | (Family::Ipv6, 1) => "destination-unreachable",
+        (Family::Ipv6, 2) => "packet-too-big",
+        (Family::Ipv4, 11) | (Family::Ipv6, 3) => "time-exceeded",
+        (Family::Ipv4, 12) | (Family::Ipv6, 4) => "parameter-problem",
+        _ => return kind.to_string(),
+    };
+    name.to_owned()
 }
 
 impl Adapter {
@@ -61,7 +93,7 @@ impl Adapter {
 
     /// The rule as it is read back.
     pub fn rule(&self) -> HostRule {
-        let Untracked { proto, sources, source_ports, destinations, destination_ports, .. } = &self.packets;
+        let Untracked { carried, sources, source_ports, destinations, destination_ports, .. } = &self.packets;
         let family = sources.family;
         let one = |field, range: (u128, u128)| {
             let of = Members::Boxes(vec![vec![range]]);
@@ -71,13 +103,18 @@ impl Adapter {
         let ports = |range: &PortRange| (u128::from(range.first()), u128::from(range.last()));
         let mut steps = vec![
             one(Field::Family, number(nfproto(family))),
-            one(Field::L4Proto, number(proto.number())),
+            one(Field::L4Proto, number(carried.number(family))),
             one(Field::SourceAddress(family), (sources.first, sources.last)),
             one(Field::DestinationAddress(family), (destinations.first, destinations.last)),
-            one(Field::SourcePort, ports(source_ports)),
-            one(Field::DestinationPort, ports(destination_ports)),
             one(Field::CtState, (CT_UNTRACKED, CT_UNTRACKED)),
         ];
+        match carried {
+            Carried::Transport(_) => steps.extend([
+                one(Field::SourcePort, ports(source_ports)),
+                one(Field::DestinationPort, ports(destination_ports)),
+            ]),
+            Carried::IcmpError(kind) => steps.push(one(Field::IcmpType, number(*kind))),
+        }
         let interfaces = [
             (Field::InInterface, &self.packets.in_interface),
             (Field::OutInterface, &self.packets.out_interface),
@@ -150,9 +187,12 @@ impl Adapter {
 
 impl Untracked {
     fn nft(&self, table: TableFamily) -> String {
-        let Untracked { proto, sources, source_ports, destinations, destination_ports, .. } = self;
+        let Untracked { carried, sources, source_ports, destinations, destination_ports, .. } = self;
         let mut text = String::new();
-        let family = if sources.family == crate::net::Family::Ipv4 { "ip" } else { "ip6" };
+        let (family, icmp) = match sources.family {
+            Family::Ipv4 => ("ip", "icmp"),
+            Family::Ipv6 => ("ip6", "icmpv6"),
+        };
         // Writing to a String cannot fail.
         for (word, interface) in [("iifname", &self.in_interface), ("oifname", &self.out_interface)] {
             if let Some(interface) = interface {
@@ -168,6 +208,15 @@ impl Untracked {
         if table == TableFamily::Inet && sources.is_all() && destinations.is_all() {
             let _ = write!(text, "meta nfproto ipv{} ", sources.family.digit());
         }
+        let proto = match carried {
+            Carried::Transport(proto) => *proto,
+            Carried::IcmpError(kind) => {
+                return format!(
+                    "{text}{icmp} type {} ct state untracked accept",
+                    error_name(sources.family, *kind)
+                );
+            }
+        };
         let name = proto.nft_name();
         match self.opens {
             Some(true) => text.push_str("tcp flags & (fin | syn | rst | ack) == syn "),
@@ -188,7 +237,7 @@ impl Untracked {
     }
 
     fn iptables(&self) -> String {
-        let Untracked { proto, sources, source_ports, destinations, destination_ports, .. } = self;
+        let Untracked { carried, sources, source_ports, destinations, destination_ports, .. } = self;
         let mut text = String::new();
         for (word, interface) in [("-i", &self.in_interface), ("-o", &self.out_interface)] {
             if let Some(interface) = interface {
@@ -200,7 +249,15 @@ impl Untracked {
                 let _ = write!(text, "{word} {range} ");
             }
         }
-        let _ = write!(text, "-p {} ", proto.nft_name());
+        let _ = match (carried, sources.family) {
+            (Carried::Transport(proto), _) => write!(text, "-p {} ", proto.nft_name()),
+            (Carried::IcmpError(kind), Family::Ipv4) => {
+                write!(text, "-p icmp --icmp-type {} ", error_name(Family::Ipv4, *kind))
+            }
+            (Carried::IcmpError(kind), Family::Ipv6) => {
+                write!(text, "-p ipv6-icmp --icmpv6-type {} ", error_name(Family::Ipv6, *kind))
+            }
+        };
         for (word, range) in [("--sport", source_ports), ("--dport", destination_ports)] {
             if *range != PortRange::ALL {
                 let _ = write!(text, "{word} {} ", range.to_string().replace('-', ":"));

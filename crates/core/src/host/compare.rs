@@ -3,10 +3,11 @@
 use super::region::{Axis, Doubt, Ranges, Region, both_ways};
 use super::walk::{State, Traveller};
 use super::{
-    CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_UNTRACKED, Field, HostBase, HostHook, HostTable, Match, Members,
-    ValueBox,
+    CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_UNTRACKED, Field, HostBase, HostHook, HostTable,
+    Match, Members, STATUS, TRANSLATED, ValueBox,
 };
 use crate::net::{Family, Proto};
+use crate::packet::icmp_number;
 use crate::rules::BYPASS_PRIORITY;
 
 /// More parts than this of one region are not followed: the comparison is then one that nobody can make.
@@ -59,6 +60,9 @@ impl<'a> Sight<'a> {
         }
         let (mut within, mut without) = (Vec::new(), Vec::new());
         let cut = match of {
+            Members::Masked { mask, values } if self.tells_translation(fields, *mask) => {
+                masked(&[Seen::Fixed(0)], *mask, values, &region)
+            }
             Members::Masked { mask, values } => masked(&seen, *mask, values, &region),
             of => self.members(of).and_then(|members| self.cut(&seen, &members, &region)),
         };
@@ -126,17 +130,23 @@ impl<'a> Sight<'a> {
     }
 
     pub fn seen(&self, field: &Field) -> Seen {
-        let Traveller { family, proto, .. } = self.traveller;
+        let Traveller { family, l4proto, .. } = self.traveller;
         let hook = self.base.hook;
         match field {
             Field::Family => Seen::Fixed(crate::nf::expr::nfproto(family).into()),
-            Field::L4Proto => Seen::Fixed(proto.number().into()),
+            Field::L4Proto => Seen::Fixed(l4proto.into()),
             Field::SourceAddress(of) if *of == family => Seen::Differs(Axis::Source),
             Field::DestinationAddress(of) if *of == family => Seen::Differs(Axis::Destination),
-            Field::SourceAddress(_) | Field::DestinationAddress(_) | Field::IcmpType => Seen::Missing,
+            Field::SourceAddress(_) | Field::DestinationAddress(_) => Seen::Missing,
+            Field::IcmpType if l4proto == icmp_number(family) => Seen::Differs(Axis::IcmpType),
+            Field::IcmpType => Seen::Missing,
+            // Where others have their ports is what differs from message to message.
+            Field::SourcePort | Field::DestinationPort if Proto::from_number(l4proto).is_none() => {
+                Seen::Unknown
+            }
             Field::SourcePort => Seen::Differs(Axis::SourcePort),
             Field::DestinationPort => Seen::Differs(Axis::DestinationPort),
-            Field::TcpFlags if proto == Proto::Tcp => Seen::Differs(Axis::TcpFlags),
+            Field::TcpFlags if l4proto == Proto::Tcp.number() => Seen::Differs(Axis::TcpFlags),
             Field::TcpFlags => Seen::Missing,
             // A packet without the interface has an empty name.
             Field::InInterface if hook == HostHook::Output => Seen::Fixed(0),
@@ -149,11 +159,25 @@ impl<'a> Sight<'a> {
             {
                 Seen::Missing
             }
+            Field::CtOther(name) | Field::Other(name) if self.is_translation(name) => Seen::Fixed(0),
             Field::DestinationType => Seen::Type(Axis::Destination),
             Field::SourceType => Seen::Type(Axis::Source),
             Field::Mark => Seen::Differs(Axis::Mark),
             Field::CtOther(_) | Field::Other(_) => Seen::Unknown,
         }
+    }
+
+    /// Whether a field tells of nothing but translation, of packets that nothing translates.
+    fn is_translation(&self, name: &str) -> bool {
+        !self.traveller.may_be_translated && name.strip_prefix("ct ").unwrap_or(name) == TRANSLATED
+    }
+
+    /// The same of the bits of a status that are compared.
+    fn tells_translation(&self, fields: &[Field], mask: u128) -> bool {
+        let (status, bits) = STATUS;
+        !self.traveller.may_be_translated
+            && mask & !bits == 0
+            && matches!(fields, [Field::CtOther(name)] if name == status)
     }
 
     /// A packet without an entry that nobody has marked as untracked is INVALID to nftables (`nft_ct_get_eval`).
@@ -163,6 +187,7 @@ impl<'a> Sight<'a> {
             State::Untracked if !before || self.base.priority >= BYPASS_PRIORITY => CT_UNTRACKED,
             _ if before => CT_INVALID,
             State::New => CT_NEW,
+            State::Related => CT_RELATED,
             State::Established | State::Untracked => CT_ESTABLISHED,
         }
     }

@@ -1,10 +1,13 @@
 //! Journeys: the chains that both directions of a connection pass on this node, and what becomes of it there, tracked and
 //! untracked.
 
-use super::region::{Axis, Ranges, Region, flags, is_opening};
+use std::collections::BTreeMap;
+
+use super::region::{Axis, Ranges, Region, flags, is_opening, loopback, merged};
 use super::walk::{BaseRef, Decision, Encounter, End, Met, State, Traveller, base_chains, walk};
 use super::{Act, ChainKind, HostBase, HostHook, HostRules, Place};
-use crate::net::{Family, Proto};
+use crate::net::{AddressRange, Family, Proto};
+use crate::packet::{icmp_errors, icmp_number};
 
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
@@ -49,6 +52,8 @@ impl Leg {
 pub(crate) struct Journey<'a> {
     pub family: Family,
     pub proto: Proto,
+    /// Whether what travels is not the connections' own packets, but ICMP errors about these.
+    pub is_errors: bool,
     /// The way of the first packet.
     pub leg: Leg,
     /// The first packets: from the clients to the servers.
@@ -69,7 +74,7 @@ pub(crate) struct Stop {
     pub before: Option<usize>,
     /// The packets.
     pub region: Region,
-    /// TCP: whether they open connections.
+    /// Of TCP's own packets: whether they open connections.
     pub opens: Option<bool>,
 }
 
@@ -86,6 +91,8 @@ pub(crate) struct Opened {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub stops: Vec<Stop>,
+    /// The connections that are let through tracked, by their first packets.
+    pub let_in: Vec<Region>,
     /// By packets of tracked connections: the first, then the later ones of both directions.
     pub tracked: Vec<Met>,
     /// By the same packets untracked.
@@ -109,50 +116,100 @@ struct Stopped {
 }
 
 impl Journey<'_> {
+    /// Whether the same packets travel.
+    pub fn is_as(&self, other: &Journey<'_>) -> bool {
+        let what = |journey: &Journey<'_>| (journey.family, journey.l4proto(), journey.leg);
+        what(self) == what(other) && self.region == other.region
+    }
+
     /// What the first packet meets: all NAT rules of a connection among it.
     pub fn begin(&self, rules: &HostRules) -> Vec<Met> {
         let mut met = Vec::new();
         let opening = self.flagged(&self.region, |flags| flags == SYN);
-        self.pass(rules, self.leg, State::New, opening, &mut met);
+        let traveller = Traveller { may_be_translated: true, ..self.traveller(State::New) };
+        self.pass(rules, self.leg, traveller, opening, &mut met);
         met
     }
 
     /// The connections that are let through tracked, by their first packets.
     pub fn let_in(&self, rules: &HostRules) -> Vec<Region> {
         let opening = self.flagged(&self.region, |flags| flags == SYN);
-        let (passages, _) = self.pass(rules, self.leg, State::New, opening, &mut Vec::new());
+        let (passages, _) = self.pass(rules, self.leg, self.traveller(State::New), opening, &mut Vec::new());
         passages.into_iter().map(|passage| passage.region).collect()
     }
 
     /// Makes the journey with every kind of packet, tracked and untracked.
     pub fn make(&self, rules: &HostRules) -> Report {
         let mut report = Report::default();
+        if self.is_errors {
+            self.follow(rules, self.leg, State::Related, self.region.clone(), &mut report);
+            return report;
+        }
         let opening = self.flagged(&self.region, |flags| flags == SYN);
-        let (passages, _) = self.pass(rules, self.leg, State::New, opening, &mut report.tracked);
+        let (passages, _) =
+            self.pass(rules, self.leg, self.traveller(State::New), opening, &mut report.tracked);
         for first in &passages {
             self.judge(rules, self.leg, first, true, &mut report);
             let later = self.flagged(&first.region, is_later).with(Axis::Mark, unmarked()).later();
-            self.follow(rules, self.leg, later, &mut report);
+            self.follow(rules, self.leg, State::Established, later, &mut report);
             let reply =
                 self.flagged(&first.region.reversed(), |flags| is_later(flags) || flags == SYN | ACK).later();
-            self.follow(rules, self.leg.back(), reply, &mut report);
+            self.follow(rules, self.leg.back(), State::Established, reply, &mut report);
         }
+        report.let_in.extend(passages.into_iter().map(|passage| passage.region));
         report
     }
 
+    /// The ICMP errors about packets of these connections, each way as a journey.
+    pub fn errors(&self, connections: &[Region]) -> Vec<Self> {
+        let types = icmp_errors(self.family);
+        let outside = loopback(self.family);
+        let anybody = Ranges::from(vec![AddressRange::all(self.family)]).without(&outside);
+        let own = self.own.intersection(&of_family(self.family));
+        let replies: Vec<Region> = connections.iter().map(Region::reversed).collect();
+        let mut ways: BTreeMap<Leg, Vec<Region>> = BTreeMap::new();
+        // An error travels against the packet that it is about.
+        for (about, leg) in [(connections, self.leg.back()), (&replies, self.leg)] {
+            for about in about {
+                let mut add = |leg, sources: &Ranges| {
+                    ways.entry(leg).or_default().push(about.errors(types, sources.clone()));
+                };
+                match leg {
+                    Leg::In => add(leg, &anybody),
+                    Leg::Out | Leg::Loop => add(leg, about.get(Axis::Destination)),
+                    Leg::Through => {
+                        add(leg, &anybody);
+                        // A router whose own way on is too narrow tells so itself.
+                        add(Leg::Out, &own);
+                    }
+                }
+            }
+        }
+        let journey = |leg, region| Journey { is_errors: true, leg, region, ..self.clone() };
+        ways.into_iter()
+            .flat_map(|(leg, regions)| merged(regions).into_iter().map(move |region| journey(leg, region)))
+            .collect()
+    }
+
     /// What is refused by the state alone, so that a bypass would let it in. Limits are told apart from that, and what goes
-    /// by a mark is not followed.
+    /// by a mark that is not known is not followed.
     pub fn opened(&self, rules: &HostRules) -> Vec<Opened> {
+        // An error about nothing that is known is none of a connection: nothing says what would have become of it.
+        if self.is_errors {
+            return Vec::new();
+        }
         let opening = self.flagged(&self.region, |flags| flags == SYN);
-        let (_, stopped) = self.pass(rules, self.leg, State::New, opening, &mut Vec::new());
+        let (_, stopped) = self.pass(rules, self.leg, self.traveller(State::New), opening, &mut Vec::new());
         let mut opened = Vec::new();
         for Stopped { end, .. } in stopped {
             let Decision::Dropped(place) = end.decision else { continue };
             let by_limit = end.region.doubts.keys().any(|doubt| doubt.is_limit);
-            if by_limit || *end.region.get(Axis::Mark) != unmarked() {
+            if by_limit || end.region.get(Axis::Mark).only().is_none() {
                 continue;
             }
-            let (passages, _) = self.pass(rules, self.leg, State::Untracked, end.region, &mut Vec::new());
+            let region = end.region.with(Axis::Mark, unmarked());
+            let (passages, _) =
+                self.pass(rules, self.leg, self.traveller(State::Untracked), region, &mut Vec::new());
             opened.extend(
                 passages.into_iter().map(|passage| Opened { place: place.clone(), region: passage.region }),
             );
@@ -161,9 +218,9 @@ impl Journey<'_> {
     }
 
     /// Packets behind the first: tracked, then those that got through untracked.
-    fn follow(&self, rules: &HostRules, leg: Leg, region: Region, report: &mut Report) {
+    fn follow(&self, rules: &HostRules, leg: Leg, state: State, region: Region, report: &mut Report) {
         let mut met = Vec::new();
-        let (passages, _) = self.pass(rules, leg, State::Established, region, &mut met);
+        let (passages, _) = self.pass(rules, leg, self.traveller(state), region, &mut met);
         report.tracked.extend(met.iter().cloned());
         report.established.extend(met);
         for passage in &passages {
@@ -176,7 +233,7 @@ impl Journey<'_> {
         let mut met = Vec::new();
         // A packet comes without a mark: what it had behind the rules of its state is not what it has without one.
         let region = tracked.region.clone().with(Axis::Mark, unmarked());
-        let (_, stopped) = self.pass(rules, leg, State::Untracked, region, &mut met);
+        let (_, stopped) = self.pass(rules, leg, self.traveller(State::Untracked), region, &mut met);
         if !opens {
             report.untracked_later.extend(met.iter().cloned());
         }
@@ -194,7 +251,7 @@ impl Journey<'_> {
                 is_unknown,
                 before: accepted.into_iter().chain(end.at).min(),
                 region: end.region,
-                opens: (self.proto == Proto::Tcp).then_some(opens),
+                opens: (self.proto == Proto::Tcp && !self.is_errors).then_some(opens),
             });
         }
     }
@@ -204,13 +261,13 @@ impl Journey<'_> {
         &self,
         rules: &HostRules,
         leg: Leg,
-        state: State,
+        traveller: Traveller<'_>,
         region: Region,
         met: &mut Vec<Met>,
     ) -> (Vec<Passage>, Vec<Stopped>) {
         let mut passages = vec![Passage { region, accepted: Vec::new() }];
         let mut stopped = Vec::new();
-        let traveller = Traveller { family: self.family, proto: self.proto, state, own: self.own };
+        let state = traveller.state;
         for hook in leg.hooks() {
             for (base, hung) in base_chains(rules, *hook, self.family, kinds(state)) {
                 let mut onward = Vec::with_capacity(passages.len());
@@ -239,12 +296,35 @@ impl Journey<'_> {
         (passages, stopped)
     }
 
+    pub fn traveller(&self, state: State) -> Traveller<'_> {
+        Traveller {
+            family: self.family,
+            l4proto: self.l4proto(),
+            state,
+            // What is translated stays tracked: it is no part of the region.
+            may_be_translated: false,
+            own: self.own,
+        }
+    }
+
+    fn l4proto(&self) -> u8 {
+        if self.is_errors { icmp_number(self.family) } else { self.proto.number() }
+    }
+
     fn flagged(&self, region: &Region, fits: impl Fn(u8) -> bool) -> Region {
         match self.proto {
             Proto::Tcp => region.clone().with(Axis::TcpFlags, flags(fits)),
             Proto::Udp | Proto::Sctp => region.clone(),
         }
     }
+}
+
+/// Numbers that are addresses of a family, where those of both stand together. `::1` has the number of an IPv4 address that
+/// nobody has.
+fn of_family(family: Family) -> Ranges {
+    let highest_v4 = u128::from(u32::MAX);
+    let range = if family == Family::Ipv4 { (2, highest_v4) } else { (highest_v4 + 1, u128::MAX) };
+    Ranges::new(vec![range]).without(&loopback(family))
 }
 
 fn unmarked() -> Ranges {
@@ -264,7 +344,7 @@ fn unknown_translation(place: Place, base: HostBase, region: Region) -> Met {
 fn kinds(state: State) -> &'static [ChainKind] {
     match state {
         State::New => &[ChainKind::Filter, ChainKind::Route, ChainKind::Nat],
-        State::Established | State::Untracked => &[ChainKind::Filter, ChainKind::Route],
+        State::Established | State::Related | State::Untracked => &[ChainKind::Filter, ChainKind::Route],
     }
 }
 

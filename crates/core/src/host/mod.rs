@@ -14,7 +14,7 @@ pub(crate) mod walk;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use adapter::{Adapter, Untracked};
+pub use adapter::{Adapter, Carried, Untracked};
 use serde::{Deserialize, Serialize};
 pub use surroundings::{
     Balanced, ConntrackListener, FixedSource, FlowTable, Interface, IpvsService, Program, ReversePath,
@@ -355,6 +355,11 @@ pub const CT_UNTRACKED: u128 = 64;
 /// Every state.
 pub const CT_STATES: [u128; 5] = [CT_INVALID, CT_ESTABLISHED, CT_RELATED, CT_NEW, CT_UNTRACKED];
 
+/// [`Field::CtOther`]: whether the connection is translated, 1 or 0 (iptables' states `SNAT` and `DNAT`).
+pub const TRANSLATED: &str = "translated";
+/// `IPS_SRC_NAT` and `IPS_DST_NAT` of an entry's status, which is [`Field::CtOther`] of this name.
+pub const STATUS: (&str, u128) = ("status", 0x30);
+
 /// Something of a packet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Field {
@@ -412,8 +417,8 @@ pub enum Act {
     RestoreMark,
     /// Sets the entry's mark, from whatever.
     SetCtMark,
-    /// Sets the packet's mark from anything else.
-    SetMark,
+    /// Sets the packet's mark; `None`: from anything that is not followed.
+    SetMark(Option<Marking>),
     /// Answers SYN packets in the server's place.
     Synproxy,
     /// Hands the packet to a local socket (`tproxy`).
@@ -422,6 +427,28 @@ pub enum Act {
     Rewrite,
     /// Hands the connection to a flow table, by its name.
     Offload(String),
+}
+
+/// What becomes of a packet's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Marking {
+    /// The bits that stay.
+    pub keep: u32,
+    /// The bits that are flipped after that.
+    pub flip: u32,
+}
+
+impl Marking {
+    /// The mark afterwards, if it does not depend on one that is not known.
+    pub fn of(self, mark: Option<u128>) -> Option<u128> {
+        let Marking { keep, flip } = self;
+        let kept = match mark {
+            _ if keep == 0 => 0,
+            mark => mark? & u128::from(keep),
+        };
+        Some(kept ^ u128::from(flip))
+    }
 }
 
 /// Where a packet is sent instead.

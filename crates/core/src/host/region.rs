@@ -109,9 +109,10 @@ pub(crate) enum Axis {
     OutInterface,
     TcpFlags,
     Mark,
+    IcmpType,
 }
 
-const AXES: usize = 8;
+const AXES: usize = 9;
 
 /// Packets of one family and protocol: every combination of the values, as far as the doubts were decided so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,13 +218,26 @@ impl Region {
 
     /// The replies to these packets.
     pub fn reversed(&self) -> Region {
-        let [source, destination, source_port, destination_port, came_in, leaves, flags, _] =
-            self.values.clone();
-        let unmarked = Ranges::one(0);
-        Region {
-            values: [destination, source, destination_port, source_port, leaves, came_in, flags, unmarked],
-            doubts: self.doubts.clone(),
+        let mut reply = self.clone().with(Axis::Mark, Ranges::one(0));
+        for (one, other) in [
+            (Axis::Source, Axis::Destination),
+            (Axis::SourcePort, Axis::DestinationPort),
+            (Axis::InInterface, Axis::OutInterface),
+        ] {
+            reply.values.swap(one as usize, other as usize);
         }
+        reply
+    }
+
+    /// ICMP errors of these types about any of these packets, from any of `sources`.
+    pub fn errors(&self, types: &[u8], sources: Ranges) -> Region {
+        let types = types.iter().map(|kind| (u128::from(*kind), u128::from(*kind)));
+        Region { doubts: BTreeMap::new(), ..self.reversed() }
+            .with(Axis::Source, sources)
+            .with(Axis::SourcePort, Ranges::all())
+            .with(Axis::DestinationPort, Ranges::all())
+            .with(Axis::TcpFlags, Ranges::all())
+            .with(Axis::IcmpType, Ranges::new(types.collect()))
     }
 
     /// The region that is both, where the two differ in one field alone, or in how one doubt came out.
@@ -264,6 +278,12 @@ impl Region {
     pub fn ports(&self, axis: Axis) -> Vec<PortRange> {
         let within = self.get(axis).intersection(&Ranges(vec![(0, u128::from(u16::MAX))]));
         within.iter().filter_map(|(first, last)| PortRange::new(first as u16, last as u16)).collect()
+    }
+
+    /// The types of ICMP messages.
+    pub fn icmp_types(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=u8::MAX)
+            .filter(|kind| !self.get(Axis::IcmpType).intersection(&Ranges::one((*kind).into())).is_empty())
     }
 
     /// The interface names of an axis as patterns; `None`: any, or too many to tell.
@@ -327,6 +347,14 @@ pub(crate) fn interfaces<'a>(names: impl IntoIterator<Item = &'a str>) -> Ranges
         })
         .collect();
     if ranges.is_empty() { Ranges::all() } else { Ranges::new(ranges) }
+}
+
+/// Addresses that no packet on a wire has (RFC 1122, RFC 4291).
+pub(crate) fn loopback(family: Family) -> Ranges {
+    match family {
+        Family::Ipv4 => Ranges::new(vec![(0x7f00_0000, 0x7fff_ffff)]),
+        Family::Ipv6 => Ranges::one(1),
+    }
 }
 
 /// TCP's flag bytes that fulfil a condition.

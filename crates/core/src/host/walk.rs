@@ -10,7 +10,7 @@ use super::{
     Act, ChainKind, Field, HostBase, HostElement, HostHook, HostRule, HostRules, HostSet, HostVerdict, Place,
     Step, ValueBox,
 };
-use crate::net::{Family, Proto};
+use crate::net::Family;
 
 /// Deeper jumps are refused by the kernel (`NFT_JUMP_STACK_SIZE`).
 const DEEPEST_JUMP: usize = 16;
@@ -24,6 +24,8 @@ pub(crate) enum State {
     New,
     /// A later one, either direction.
     Established,
+    /// An ICMP error about a packet of a connection.
+    Related,
     /// Bypassed.
     Untracked,
 }
@@ -32,8 +34,11 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traveller<'a> {
     pub family: Family,
-    pub proto: Proto,
+    /// The protocol's number in the IP header.
+    pub l4proto: u8,
     pub state: State,
+    /// Whether NAT rules may have translated them, or may yet.
+    pub may_be_translated: bool,
     /// This node's own addresses.
     pub own: &'a Ranges,
 }
@@ -229,9 +234,17 @@ impl<'a> Walk<'a> {
                         self.meet(here, Encounter::Act(act.clone()), &region);
                         match act {
                             act if ends_chain(act) => self.end(here, region, Decision::Accepted),
-                            // To what is not followed: from here on the mark may be any.
-                            Act::SetMark | Act::RestoreMark => {
-                                next.push(region.with(Axis::Mark, Ranges::all()));
+                            // There is no entry to restore it from.
+                            Act::RestoreMark if self.sight.traveller.state == State::Untracked => {
+                                next.push(region);
+                            }
+                            Act::RestoreMark => next.push(region.with(Axis::Mark, Ranges::all())),
+                            Act::SetMark(marking) => {
+                                let mark = region.get(Axis::Mark).only();
+                                let mark = marking.and_then(|marking| marking.of(mark));
+                                // Where it is not followed, it may be any from here on.
+                                let marks = mark.map_or_else(Ranges::all, Ranges::one);
+                                next.push(region.with(Axis::Mark, marks));
                             }
                             _ => next.push(region),
                         }

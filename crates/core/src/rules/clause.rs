@@ -319,14 +319,14 @@ fn flow_clauses(flow: &ValidatedFlow, facts: &NodeFacts, outcome: Outcome) -> Ve
 
 /// This node's own addresses that a flow names; all of them where it names none.
 pub(crate) fn served_addresses(flow: &ValidatedFlow, facts: &NodeFacts) -> Vec<AddressRange> {
+    served_among(flow, &facts.addresses)
+}
+
+/// The same of addresses that are all of this node's.
+pub(crate) fn served_among(flow: &ValidatedFlow, own: &BTreeSet<IpAddr>) -> Vec<AddressRange> {
     let named = |address: &IpAddr| match &flow.server_addresses {
         Some(ranges) => ranges.iter().any(|range| range.contains(*address)),
         None => true,
     };
-    facts
-        .addresses
-        .iter()
-        .filter(|address| named(address))
-        .map(|address| AddressRange::one(*address))
-        .collect()
+    own.iter().filter(|address| named(address)).map(|address| AddressRange::one(*address)).collect()
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::clause::Clause;
 use crate::facts::NodeFacts;
-use crate::guard::{Firewall, Found, Halted, encounters, firewall, let_in, surroundings, travels, without};
+use crate::guard::{
+    Firewall, Found, Halted, encounters, firewall, let_in, masqueraded_ports, surroundings, travels, without,
+};
 use crate::hazard::{Cause, Effect, Finding};
 use crate::host::Adapter;
 use crate::host::journey::Journey;
@@ -75,8 +77,10 @@ fn judge<'c, K: Iterator<Item = &'c Clause>>(
 ) -> (BTreeSet<Found>, BTreeSet<Adapter>) {
     let mut found: BTreeSet<Found> = surroundings(policy, flow, facts).into_iter().collect();
     let (mut halted, mut refusing) = (Vec::new(), BTreeSet::new());
+    let mut errors: Vec<Journey<'_>> = Vec::new();
     let rules = &facts.host.rules;
     if !rules.tables.is_empty() {
+        found.extend(masqueraded_ports(flow, facts, own));
         for journey in travels(flow, facts, own) {
             for region in without(&journey, tracked()) {
                 let part = Journey { region, ..journey.clone() };
@@ -87,10 +91,22 @@ fn judge<'c, K: Iterator<Item = &'c Clause>>(
                     !without(&part, tracked()).is_empty()
                 };
                 found.extend(let_in(&part, rules, bypassed, &mut refusing));
-                halted.push(Halted { journey: part, stops: report.stops });
+                if policy.compensation.icmp_errors {
+                    // Those about TCP go the same ways as those about UDP.
+                    for journey in part.errors(&report.let_in) {
+                        if !errors.iter().any(|known| known.is_as(&journey)) {
+                            errors.push(journey);
+                        }
+                    }
+                }
+                halted.push(Halted::new(part, report.stops));
             }
         }
     }
+    halted.extend(errors.into_iter().map(|journey| {
+        let stops = journey.make(rules).stops;
+        Halted::new(journey, stops)
+    }));
     let Firewall { found: dropped, adapters } = firewall(policy, &halted, facts);
     found.extend(dropped);
     (found.into_iter().map(|found| found.taken_by(flow)).collect(), adapters)

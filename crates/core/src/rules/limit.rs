@@ -1,7 +1,8 @@
 //! Compensating filter rules: a stateless limit on new connections, ahead of the host's own filter.
 
 use super::clause::Class;
-use super::render::{Page, RenderError, limit_chain};
+use super::page::Page;
+use super::render::{RenderError, limit_chain};
 use super::sites::Half;
 use super::writer::{ClassCells, Purpose};
 use crate::compile::RuleSet;

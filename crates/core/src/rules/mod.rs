@@ -8,12 +8,13 @@ mod findings;
 mod guarded;
 mod lasting;
 mod limit;
+mod page;
 mod render;
 mod sites;
 mod writer;
 
-pub(crate) use clause::served_addresses;
 pub use clause::{Class, Clause, Clauses, Outcome, localise};
+pub(crate) use clause::{served_addresses, served_among};
 pub use lasting::lasting_of;
 pub use render::{
     BYPASS_PRIORITY, RenderError, Rendered, counter_name, half_of_chain, is_lease, policy_of_chain, render,

@@ -1,16 +1,16 @@
 //! The table of a node: base chains, the gate of the kernel lease, one look-up where its map is not empty, and
 //! a pair of chains a policy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::cells::{Cell, cells};
-use super::clause::{Class, Outcome, localise};
-use super::sites::{Half, Interfaces, View, sites};
-use super::writer::{ClassCells, MOST_ELEMENTS, Purpose, Writer};
+use super::clause::{Clause, Clauses, Outcome, localise};
+use super::page::{Pages, family_chain, owner, pages};
+use super::sites::Half;
+use super::writer::MOST_ELEMENTS;
 use super::{lasting, limit};
 use crate::compile::RuleSet;
 use crate::facts::NodeFacts;
@@ -18,10 +18,9 @@ use crate::hazard::{Cause, Effect, Finding, HazardKind};
 use crate::host::Adapter;
 use crate::net::Family;
 use crate::nf::{
-    Base, Chain, Direction, Element, FieldType, Hook, Key, RawField, Rule, Set, SetSpec, Statement, Table,
-    Verdict,
+    Base, Chain, Element, FieldType, Hook, Key, RawField, Rule, Set, SetSpec, Statement, Table, Verdict,
 };
-use crate::policy::{Mode, ValidatedPolicy};
+use crate::policy::{Action, Mode, ValidatedFlow, ValidatedPolicy};
 
 /// Behind defragmentation (-400), before other tools' raw chains (-300) and conntrack (-200).
 pub const BYPASS_PRIORITY: i32 = -310;
@@ -39,8 +38,7 @@ const FLAGS_FROM_SERVER: [u8; 1] = [0x12];
 pub enum RenderError {
     /// The policies name too much.
     #[error(
-        "the policies need {elements} or more map elements on this node, more than the {MOST_ELEMENTS} it takes: \
-             name ranges of ports and prefixes rather than many single ones, or fewer of them"
+        "the policies need {elements} or more map elements on this node, more than the {MOST_ELEMENTS} it takes"
     )]
     TooLarge {
         /// How many elements at least.
@@ -98,47 +96,70 @@ pub fn render(
     facts: &NodeFacts,
     lease: Option<Duration>,
 ) -> Result<Rendered, RenderError> {
-    let localised = localise(rule_set, facts);
-    let mut table = Table::default();
-    let mut elements = 0;
-    let mut owners: BTreeSet<usize> = BTreeSet::new();
-    let mut hooks: BTreeMap<Hook, Vec<Family>> = BTreeMap::new();
-    for family in Family::ALL {
-        let by_class: ClassCells =
-            Class::ALL.into_iter().map(|class| (class, cells(&localised.clauses, class, family))).collect();
-        owners.extend(by_class.values().flatten().flat_map(cell_owners));
-        for hook in [Hook::Prerouting, Hook::Output] {
-            let mut page = Page { table: &mut table, rule_set, facts, family, elements: &mut elements };
-            if page.write(hook, &by_class)? {
-                hooks.entry(hook).or_default().push(family);
+    let Clauses { mut clauses, mut findings, mut adapters } = localise(rule_set, facts);
+    let pages = loop {
+        match pages(rule_set, facts, &clauses) {
+            Ok(pages) => break pages,
+            // One policy that does not fit keeps back no other, and nothing that a bypass must make way for.
+            Err(error) => {
+                let Some(policy) = overflowing(rule_set, facts, &clauses) else { return Err(error) };
+                clauses.retain(|clause| clause.outcome != Outcome::Policy(policy));
+                let Some(policy) = rule_set.policies().get(policy) else { return Err(error) };
+                adapters.retain(|adapter| adapter.policy != policy.name);
+                findings.extend(left_out(policy, &error));
             }
         }
-        let mut page = Page { table: &mut table, rule_set, facts, family, elements: &mut elements };
-        limit::write(&mut page, &by_class)?;
-    }
+    };
+    let Pages { mut table, owners, hooks } = pages;
     for (hook, families) in &hooks {
         add_gate(&mut table, *hook, families, lease);
     }
-    let mut findings = localised.findings;
     let mut programmed = BTreeSet::new();
     for (place, policy) in rule_set.policies().iter().enumerate() {
         if owners.contains(&place) {
             programmed.insert(policy.name.clone());
             add_policy_chains(&mut table, policy, facts);
-        } else if !is_blocked(policy, &findings) {
+        } else if !is_blocked(policy, &findings) && !is_left_out(policy, &findings) {
             findings.extend(nothing_left(policy, &findings));
         }
     }
     limit::add_chains(&mut table, rule_set);
     drop_unreferenced(&mut table);
-    Ok(Rendered { table, findings, programmed, adapters: localised.adapters })
+    Ok(Rendered { table, findings, programmed, adapters })
 }
 
-fn cell_owners(cell: &Cell) -> impl Iterator<Item = usize> {
-    cell.stages.iter().flat_map(|stage| &stage.clients).filter_map(|(_, outcome)| match outcome {
-        Outcome::Policy(place) => Some(*place),
-        Outcome::Keep => None,
-    })
+/// The oldest policy with which, after all that are older, the table has too many elements. `None`: it has them without any.
+fn overflowing(rule_set: &RuleSet, facts: &NodeFacts, clauses: &[Clause]) -> Option<usize> {
+    let policies: BTreeSet<usize> = clauses.iter().filter_map(|clause| owner(clause.outcome)).collect();
+    let policies: Vec<usize> = policies.into_iter().collect();
+    let fits = |count: &usize| {
+        let among = |clause: &&Clause| {
+            owner(clause.outcome)
+                .is_none_or(|place| policies.iter().take(*count).any(|known| *known == place))
+        };
+        let clauses: Vec<Clause> = clauses.iter().filter(among).cloned().collect();
+        pages(rule_set, facts, &clauses).is_ok()
+    };
+    let counts: Vec<usize> = (0..=policies.len()).collect();
+    let most = counts.partition_point(fits).checked_sub(1)?;
+    policies.get(most).copied()
+}
+
+fn left_out(policy: &ValidatedPolicy, error: &RenderError) -> Vec<Finding> {
+    let bypasses = policy.flows.iter().filter(|flow| flow.action == Action::NoTrack);
+    let found = |flow: &ValidatedFlow| Finding {
+        policy: policy.name.clone(),
+        flow: flow.name.clone(),
+        effect: Effect::Refused,
+        cause: Cause::Hazard(HazardKind::TooLarge),
+        evidence: error.to_string(),
+    };
+    bypasses.map(found).collect()
+}
+
+fn is_left_out(policy: &ValidatedPolicy, findings: &[Finding]) -> bool {
+    let too_large = Cause::Hazard(HazardKind::TooLarge);
+    findings.iter().any(|found| found.policy == policy.name && found.cause == too_large)
 }
 
 fn is_blocked(policy: &ValidatedPolicy, findings: &[Finding]) -> bool {
@@ -147,7 +168,7 @@ fn is_blocked(policy: &ValidatedPolicy, findings: &[Finding]) -> bool {
 
 /// A policy of which nothing is left is refused, for the first reason that took something of it.
 fn nothing_left(policy: &ValidatedPolicy, findings: &[Finding]) -> Vec<Finding> {
-    let bypasses = policy.flows.iter().filter(|flow| flow.action == crate::policy::Action::NoTrack);
+    let bypasses = policy.flows.iter().filter(|flow| flow.action == Action::NoTrack);
     bypasses
         .map(|flow| {
             let of_flow = |found: &&Finding| found.policy == policy.name && found.flow == flow.name;
@@ -169,130 +190,7 @@ fn nothing_left(policy: &ValidatedPolicy, findings: &[Finding]) -> Vec<Finding> 
         .collect()
 }
 
-/// One family's chains of the table.
-pub(super) struct Page<'a> {
-    pub table: &'a mut Table,
-    pub rule_set: &'a RuleSet,
-    pub facts: &'a NodeFacts,
-    pub family: Family,
-    pub elements: &'a mut usize,
-}
-
-impl Page<'_> {
-    pub fn writer(&mut self, purpose: Purpose) -> Writer<'_> {
-        Writer {
-            table: self.table,
-            rule_set: self.rule_set,
-            purpose,
-            family: self.family,
-            elements: self.elements,
-        }
-    }
-
-    /// Writes the chain of a hook; returns whether there is one.
-    fn write(&mut self, hook: Hook, cells: &ClassCells) -> Result<bool, RenderError> {
-        let direct = self.lookups(hook, Purpose::Bypass(View::Direct), View::Direct, cells)?;
-        let icmp = self.write_icmp(hook, cells)?;
-        if direct.is_empty() && icmp.is_none() {
-            return Ok(false);
-        }
-        let mut rules = Vec::new();
-        if let Some(chain) = icmp {
-            let number = match self.family {
-                Family::Ipv4 => 1,
-                Family::Ipv6 => 58,
-            };
-            rules.push(Rule(vec![
-                Statement::L4Proto(number),
-                Statement::Verdict(Verdict::Goto(chain.into())),
-            ]));
-        }
-        for (guard, lookup) in direct {
-            rules.push(Rule([guard, vec![Statement::Family(self.family), lookup]].concat()));
-        }
-        self.table.chains.insert(family_chain(hook, self.family), Chain { base: None, rules });
-        Ok(true)
-    }
-
-    /// The look-ups of a hook with the guard that each needs.
-    fn lookups(
-        &mut self,
-        hook: Hook,
-        purpose: Purpose,
-        view: View,
-        cells: &ClassCells,
-    ) -> Result<Vec<(Vec<Statement>, Statement)>, RenderError> {
-        let incoming = if hook == Hook::Prerouting { Direction::In } else { Direction::Out };
-        let mut rules = Vec::new();
-        for site in sites(hook, view) {
-            let cells = cells.get(&site.class).map(Vec::as_slice).unwrap_or_default();
-            let guard = match site.interfaces {
-                Interfaces::All => Vec::new(),
-                Interfaces::Loopback if self.reaches_itself(cells) => vec![Statement::Loopback(incoming)],
-                Interfaces::Loopback => continue,
-            };
-            let lookups = self.writer(purpose).write(site.class, site.half, cells)?;
-            rules.extend(lookups.into_iter().map(|lookup| (guard.clone(), lookup)));
-        }
-        Ok(rules)
-    }
-
-    /// Whether a server of the cells is this node itself, so that its packets pass the loopback device.
-    fn reaches_itself(&self, cells: &[Cell]) -> bool {
-        cells.iter().any(|cell| self.facts.addresses.iter().any(|address| cell.servers.contains(*address)))
-    }
-
-    /// The chain for ICMP errors about bypassed packets, found by the tuple that they embed.
-    fn write_icmp(&mut self, hook: Hook, cells: &ClassCells) -> Result<Option<String>, RenderError> {
-        let mut rules = Vec::new();
-        // Version 4 with a header of five words, unfragmented or a first fragment; others stay tracked.
-        let plain = match self.family {
-            Family::Ipv4 => vec![bits(64, 8, 0xff, 0x45), bits(112, 16, 0x1fff, 0)],
-            Family::Ipv6 => Vec::new(),
-        };
-        let mut shapes = vec![(Purpose::Bypass(View::Embedded), plain)];
-        if self.family == Family::Ipv6 {
-            // A first fragment: next header 44, offset 0.
-            shapes.push((Purpose::BypassFragment, vec![bits(112, 8, 0xff, 44), bits(400, 16, 0xfff8, 0)]));
-        }
-        for (purpose, shape) in shapes {
-            for (guard, lookup) in self.lookups(hook, purpose, View::Embedded, cells)? {
-                rules.push(Rule([vec![self.icmp_error()], guard, shape.clone(), vec![lookup]].concat()));
-            }
-        }
-        if rules.is_empty() {
-            return Ok(None);
-        }
-        let name = format!("{}-icmp", family_chain(hook, self.family));
-        self.table.chains.insert(name.clone(), Chain { base: None, rules });
-        let (set, types, field) = match self.family {
-            // destination-unreachable, time-exceeded, parameter-problem. Never redirects.
-            Family::Ipv4 => ("icmp-errors4", [3, 11, 12].as_slice(), FieldType::IcmpType),
-            // destination-unreachable, packet-too-big, time-exceeded, parameter-problem.
-            Family::Ipv6 => ("icmp-errors6", [1, 2, 3, 4].as_slice(), FieldType::Icmpv6Type),
-        };
-        self.table.sets.insert(set.to_owned(), byte_set(field, types));
-        Ok(Some(name))
-    }
-
-    fn icmp_error(&self) -> Statement {
-        let (field, set) = match self.family {
-            Family::Ipv4 => (RawField::IcmpType, "icmp-errors4"),
-            Family::Ipv6 => (RawField::Icmpv6Type, "icmp-errors6"),
-        };
-        Statement::InSet { key: vec![field], set: set.into(), inverted: false }
-    }
-}
-
-fn bits(offset: u16, bits: u16, mask: u16, value: u16) -> Statement {
-    Statement::TransportBits { offset, bits, mask, value }
-}
-
-fn family_chain(hook: Hook, family: Family) -> String {
-    format!("{}{}", hook.nft_name(), family.digit())
-}
-
-fn byte_set(field: FieldType, values: &[u8]) -> Set {
+pub(super) fn byte_set(field: FieldType, values: &[u8]) -> Set {
     let spec = SetSpec { key: vec![field], interval: false, verdicts: false, timeout: false };
     let elements =
         values.iter().map(|value| Element { key: Key::EMPTY.byte(*value), end: None, verdict: None });

@@ -80,7 +80,8 @@ pub fn sites(hook: Hook, view: View) -> Vec<Site> {
             site(Class::Peer, FromServer, Loopback),
         ]
     };
-    if hook == Hook::Prerouting {
+    // What a router routes it meets before that; errors about it come from the router itself too.
+    if hook == Hook::Prerouting || view == View::Embedded {
         sites.push(site(Class::Forward, ToServer, All));
         sites.push(site(Class::Forward, FromServer, All));
     }

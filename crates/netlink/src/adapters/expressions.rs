@@ -1,6 +1,6 @@
 //! An adapter as nf_tables' expressions: nft's own way, and the way in which iptables-nft writes and reads rules.
 
-use notrack_core::host::{Adapter, Backend, TableFamily, Untracked};
+use notrack_core::host::{Adapter, Backend, Carried, TableFamily, Untracked};
 use notrack_core::net::{AddressRange, Family, PortRange, Proto};
 
 use super::xt::{self, Match};
@@ -21,7 +21,7 @@ const UNTRACKED: u32 = 1 << 6;
 pub(super) fn write(list: &mut Writer<'_>, adapter: &Adapter) {
     let by_iptables = adapter.table.backend != Backend::Nft;
     let Untracked {
-        proto,
+        carried,
         sources,
         source_ports,
         destinations,
@@ -45,12 +45,15 @@ pub(super) fn write(list: &mut Writer<'_>, adapter: &Adapter) {
     addresses(list, at, *sources);
     addresses(list, at + len as u32, *destinations);
     meta(list, uapi::NFT_META_L4PROTO);
-    compare(list, uapi::NFT_CMP_EQ, &[proto.number()]);
-    if by_iptables && *proto == Proto::Sctp {
+    compare(list, uapi::NFT_CMP_EQ, &[carried.number(sources.family)]);
+    if by_iptables && !matches!(carried, Carried::Transport(Proto::Tcp | Proto::Udp)) {
         // iptables-nft reads ports from expressions for TCP and UDP alone.
-        if let Some(ports) = xt::protocol(&adapter.packets) {
-            extension(list, &ports);
+        if let Some(protocol) = xt::protocol(&adapter.packets) {
+            extension(list, &protocol);
         }
+    } else if let Carried::IcmpError(kind) = carried {
+        payload(list, uapi::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1);
+        compare(list, uapi::NFT_CMP_EQ, &[*kind]);
     } else {
         if let Some(opens) = opens {
             payload(list, uapi::NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS, 1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use notrack_core::host::{Adapter, Backend, TableFamily, TableId};
+use notrack_core::host::{Adapter, Backend, TableFamily, TableId, Untracked};
 
 use super::{AdapterError, Present, check, expressions, is_ours, xt};
 use crate::attr::{AttrError, Attrs, Buffer, Message, Writer};
@@ -147,7 +147,8 @@ fn write(batch: &mut Buffer, change: &Change<'_>, seq: u32, flags: u16) {
                 } else {
                     // Matches that belong to one protocol ask for it here.
                     message.nested(uapi::NFTA_RULE_COMPAT, |compat| {
-                        let proto = adapter.packets.proto.number();
+                        let Untracked { carried, sources, .. } = &adapter.packets;
+                        let proto = carried.number(sources.family);
                         compat.be32(uapi::NFTA_RULE_COMPAT_PROTO, u32::from(proto));
                         compat.be32(uapi::NFTA_RULE_COMPAT_FLAGS, 0);
                     });

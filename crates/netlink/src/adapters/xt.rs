@@ -1,8 +1,8 @@
 //! The matches of an adapter as both back ends of iptables have them: `include/uapi/linux/netfilter/xt_*.h`. Integers
 //! are native, sizes are multiples of 8 (`XT_ALIGN`).
 
-use notrack_core::host::Untracked;
-use notrack_core::net::{PortRange, Proto};
+use notrack_core::host::{Carried, Untracked};
+use notrack_core::net::{Family, PortRange, Proto};
 
 /// Of FIN, SYN, RST and ACK exactly SYN: iptables' `--syn`.
 pub(super) const SYN_MASK: u8 = 0x17;
@@ -16,9 +16,16 @@ pub(super) struct Match {
     pub info: Vec<u8>,
 }
 
-/// Ports and flags, where the rule asks for any.
+/// Ports and flags, where the rule asks for any, or the type of an ICMP message.
 pub(super) fn protocol(packets: &Untracked) -> Option<Match> {
-    let Untracked { proto, source_ports, destination_ports, opens, .. } = packets;
+    let Untracked { carried, sources, source_ports, destination_ports, opens, .. } = packets;
+    let proto = match carried {
+        Carried::Transport(proto) => proto,
+        Carried::IcmpError(kind) => {
+            let name = if sources.family == Family::Ipv4 { "icmp" } else { "icmp6" };
+            return Some(Match { name, revision: 0, info: icmp(*kind) });
+        }
+    };
     if *source_ports == PortRange::ALL && *destination_ports == PortRange::ALL && opens.is_none() {
         return None;
     }
@@ -32,6 +39,11 @@ pub(super) fn protocol(packets: &Untracked) -> Option<Match> {
 
 fn ports(range: PortRange) -> Vec<u8> {
     [range.first().to_ne_bytes(), range.last().to_ne_bytes()].concat()
+}
+
+/// `struct ipt_icmp` and `ip6t_icmp`: the type, the first and the last code, inversions.
+fn icmp(kind: u8) -> Vec<u8> {
+    vec![kind, 0, u8::MAX, 0, 0, 0, 0, 0]
 }
 
 /// `struct xt_tcp`: ports, option, mask of flags, their values, inversions.

@@ -1,10 +1,10 @@
 //! Expressions that do something beside comparing.
 
-use notrack_core::host::{Act, HostVerdict, Step, TableFamily};
+use notrack_core::host::{Act, HostVerdict, Marking, Step, TableFamily};
 use notrack_core::net::Family;
 
 use super::expression::{Meaning, Piece, Scope, membership, names, place, segments};
-use super::load::{Kind, meta, payload};
+use super::load::{self, Kind, meta, payload};
 use super::names as known;
 use super::nat;
 use super::register::Value;
@@ -110,12 +110,24 @@ pub(super) fn set_meta(meaning: &mut Meaning, data: &Attrs<'_>) -> Understood {
     let from = meaning.registers.get(register).cloned();
     if key == uapi::NFT_META_MARK {
         let restores = matches!(&from, Some(Value::Load(load)) if names(&load.segments) == "ct mark");
-        meaning.act(if restores { Act::RestoreMark } else { Act::SetMark });
+        meaning.act(if restores { Act::RestoreMark } else { Act::SetMark(from.as_ref().and_then(marking)) });
     }
     let field = meta(key);
     let kind = field.segments.first().map_or(Kind::Number, |segment| segment.kind);
     let value = from.map(|value| operand(&value, kind, field.host_order)).unwrap_or_default();
     meaning.words(format!("{} set {value}", names(&field.segments)))
+}
+
+/// What becomes of the mark, where it is made of a constant and of nothing but itself.
+fn marking(from: &Value) -> Option<Marking> {
+    let (keep, flip) = match from {
+        Value::Constant(bytes) => (0, load::number(bytes, true)?),
+        Value::Load(load) if names(&load.segments) == "meta mark" && !load.scrambled => {
+            load.masked.unwrap_or((u32::MAX.into(), 0))
+        }
+        _ => return None,
+    };
+    Some(Marking { keep: keep.try_into().ok()?, flip: flip.try_into().ok()? })
 }
 
 /// Sets something of the packet's entry.
@@ -231,7 +243,7 @@ pub(super) fn object(meaning: &mut Meaning, data: &Attrs<'_>, scope: &mut Scope<
 pub(super) fn operand(value: &Value, kind: Kind, host_order: bool) -> String {
     match value {
         Value::Constant(bytes) => {
-            super::load::number(bytes, host_order).map_or("?".to_owned(), |number| text::value(kind, number))
+            load::number(bytes, host_order).map_or("?".to_owned(), |number| text::value(kind, number))
         }
         Value::Mapped { words, .. } => words.clone(),
         Value::Load(load) => {

@@ -24,7 +24,7 @@ fn firewalld_takes_them_and_a_reload_removes_them() {
         chain: "filter_INPUT".to_owned(),
         before: Some(before),
         packets: Untracked {
-            proto: Proto::Tcp,
+            carried: Carried::Transport(Proto::Tcp),
             sources: range("10.77.0.0/24"),
             source_ports: PortRange::one(80),
             destinations: AddressRange::all(Family::Ipv4),

@@ -1,12 +1,14 @@
 //! Every form of a rule, as its table's own tool lists, saves and restores it, and the command that a user would run.
 
+use notrack_core::packet::icmp_errors;
+
 use super::*;
 
 fn forms(kind: Kind) -> Vec<Adapter> {
     let all = AddressRange::all(kind.family);
     let one_port = |port| PortRange::one(port);
     let plain = Untracked {
-        proto: Proto::Tcp,
+        carried: Carried::Transport(Proto::Tcp),
         sources: all,
         source_ports: PortRange::ALL,
         destinations: all,
@@ -19,7 +21,7 @@ fn forms(kind: Kind) -> Vec<Adapter> {
     let uplink = || Some("eth*".to_owned());
     let mut forms = vec![
         ("input", plain.clone()),
-        ("input", Untracked { proto: Proto::Udp, ..plain.clone() }),
+        ("input", Untracked { carried: Carried::Transport(Proto::Udp), ..plain.clone() }),
         ("input", Untracked { opens: Some(true), ..plain.clone() }),
         ("input", Untracked { opens: Some(false), destination_ports: one_port(80), ..plain.clone() }),
         (
@@ -30,7 +32,7 @@ fn forms(kind: Kind) -> Vec<Adapter> {
         (
             "input",
             Untracked {
-                proto: Proto::Udp,
+                carried: Carried::Transport(Proto::Udp),
                 sources: range(["10.0.0.0/8", "fd00::/8"]),
                 destinations: range(["192.0.2.7/32", "2001:db8::7/128"]),
                 source_ports: PortRange::new(0, 1023).unwrap(),
@@ -38,17 +40,33 @@ fn forms(kind: Kind) -> Vec<Adapter> {
                 ..plain.clone()
             },
         ),
-        ("input", Untracked { proto: Proto::Sctp, ..plain.clone() }),
+        ("input", Untracked { carried: Carried::Transport(Proto::Sctp), ..plain.clone() }),
         (
             "input",
             Untracked {
-                proto: Proto::Sctp,
+                carried: Carried::IcmpError(1),
+                destinations: range(["192.0.2.7/32", "2001:db8::7/128"]),
+                in_interface: uplink(),
+                ..plain.clone()
+            },
+        ),
+        (
+            "input",
+            Untracked {
+                carried: Carried::Transport(Proto::Sctp),
                 source_ports: PortRange::new(1, 9).unwrap(),
                 destination_ports: one_port(3868),
                 ..plain.clone()
             },
         ),
-        ("input", Untracked { proto: Proto::Sctp, destination_ports: one_port(3868), ..plain.clone() }),
+        (
+            "input",
+            Untracked {
+                carried: Carried::Transport(Proto::Sctp),
+                destination_ports: one_port(3868),
+                ..plain.clone()
+            },
+        ),
         (
             "forward",
             Untracked {
@@ -59,6 +77,9 @@ fn forms(kind: Kind) -> Vec<Adapter> {
             },
         ),
     ];
+    for kind in icmp_errors(kind.family) {
+        forms.push(("input", Untracked { carried: Carried::IcmpError(*kind), ..plain.clone() }));
+    }
     if kind.backend == Backend::Nft {
         let odd = range(["10.0.0.3-10.0.1.9", "fd00::3-fd00::1:9"]);
         forms.push(("input", Untracked { sources: odd, ..plain.clone() }));

@@ -38,7 +38,7 @@ fn what_a_table_cannot_hold_is_refused_before_anything_is_done() {
         let mut bad = vec![
             Untracked { destinations: AddressRange::all(other), ..fits.clone() },
             Untracked { in_interface: Some("sixteen-bytes-xx".to_owned()), ..fits.clone() },
-            Untracked { proto: Proto::Udp, opens: Some(true), ..fits.clone() },
+            Untracked { carried: Carried::Transport(Proto::Udp), opens: Some(true), ..fits.clone() },
         ];
         if kind.backend != Backend::Nft {
             let odd = addresses(kind.family, ["10.0.0.3-10.0.1.9", "fd00::3-fd00::1:9"]);

@@ -2,7 +2,8 @@
 
 use notrack_core::host::{
     Act, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, ChainKind, Field, HostBase, HostHook, HostSet,
-    HostVerdict, Match, Members, NatTarget, NatTo, Step, ValueBox, interface_number, interface_prefix,
+    HostVerdict, Marking, Match, Members, NatTarget, NatTo, Step, ValueBox, interface_number,
+    interface_prefix,
 };
 use notrack_core::net::{AddressRange, Family, PortRange};
 
@@ -265,13 +266,17 @@ fn what_rules_do() {
         "tcp dport 113 reject with tcp reset",
         "numgen inc mod 2 0 accept",
         "notrack",
+        "meta mark set meta mark or 0x4000",
+        "meta mark set meta mark and 0xff xor 0x3",
+        "meta mark set ip saddr map { 10.0.0.1 : 1 }",
     ]);
     let act = |act| Step::Act(act);
     let drop = || Step::Verdict(HostVerdict::Drop);
     assert_eq!(rules[0].last(), Some(&act(Act::Helper("ftp".into()))));
     assert_eq!(rules[1], [Step::Limit, ACCEPT]);
     assert_eq!(rules[2], [drop()]);
-    assert_eq!(rules[3], [act(Act::SetMark)]);
+    let marks = |keep, flip| act(Act::SetMark(Some(Marking { keep, flip })));
+    assert_eq!(rules[3], [marks(0, 1)]);
     assert_eq!(rules[4], [act(Act::SetCtMark)]);
     assert_eq!(rules[5], [act(Act::Zone)]);
     assert_eq!(rules[6], [v4(), act(Act::Rewrite)]);
@@ -282,6 +287,9 @@ fn what_rules_do() {
     assert_eq!(rules[11], [tcp(), is(Field::DestinationPort, 113), drop()]);
     assert_eq!(rules[12], [is(Field::Other("numgen".into()), 0), ACCEPT]);
     assert_eq!(rules[13], [act(Act::Notrack)]);
+    assert_eq!(rules[14], [marks(!0x4000, 0x4000)]);
+    assert_eq!(rules[15], [marks(0xff, 0x3)]);
+    assert_eq!(rules[16].last(), Some(&act(Act::SetMark(None))));
     assert!(sets["seen"].dynamic);
 }
 

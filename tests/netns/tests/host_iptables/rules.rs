@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use notrack_core::host::{
-    Act, ChainKind, HostHook, HostRule, HostTable, HostVerdict, NatTarget, NatTo, Step,
+    Act, ChainKind, HostHook, HostRule, HostTable, HostVerdict, Marking, NatTarget, NatTo, Step,
 };
 use notrack_core::net::{AddressRange, PortRange};
 use notrack_lab::Namespace;
@@ -176,7 +176,10 @@ fn chains_verdicts_and_acts() {
         assert_eq!(acts("raw", "PREROUTING", "--helper"), [Act::Helper("ftp".to_owned()), Act::Zone]);
         assert_eq!(acts("mangle", "PREROUTING", "--restore-mark"), [Act::RestoreMark]);
         assert_eq!(acts("mangle", "PREROUTING", "--save-mark"), [Act::SetCtMark]);
-        assert_eq!(acts("mangle", "PREROUTING", "-j MARK"), [Act::SetMark]);
+        assert_eq!(
+            acts("mangle", "PREROUTING", "-j MARK"),
+            [Act::SetMark(Some(Marking { keep: !0x4000, flip: 0x4000 }))]
+        );
         assert_eq!(acts("mangle", "PREROUTING", "-j TPROXY"), [Act::Tproxy]);
         assert_eq!(acts("nat", "PREROUTING", "8080"), [redirect(8080)]);
         assert_eq!(acts("nat", "POSTROUTING", "1000-2000"), [Act::Snat("1000-2000".to_owned())]);

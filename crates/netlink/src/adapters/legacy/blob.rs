@@ -22,13 +22,13 @@ const CHECK_PROTOCOL_V6: u8 = 1;
 
 /// A rule that accepts the packets.
 pub(super) fn rule(layout: Layout, packets: &Untracked, comment: &str) -> Vec<u8> {
-    let Untracked { proto, sources, destinations, in_interface, out_interface, .. } = packets;
+    let Untracked { carried, sources, destinations, in_interface, out_interface, .. } = packets;
     let mut header = addresses(layout.family, *sources, *destinations);
     let names = [interface(in_interface.as_deref()), interface(out_interface.as_deref())];
     header.extend(names.iter().flat_map(|(name, _)| name));
     header.extend(names.iter().flat_map(|(_, mask)| mask));
     header.resize(layout.matches, 0);
-    header[layout.proto..][..2].copy_from_slice(&u16::from(proto.number()).to_ne_bytes());
+    header[layout.proto..][..2].copy_from_slice(&u16::from(carried.number(layout.family)).to_ne_bytes());
     if layout.family == Family::Ipv6 {
         header[layout.flags] = CHECK_PROTOCOL_V6;
     }

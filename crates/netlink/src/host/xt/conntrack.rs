@@ -1,34 +1,33 @@
 //! Matches that look at a packet's entry, and what they say of a packet that has none.
 
 use notrack_core::host::{
-    CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_STATES, CT_UNTRACKED, Field, Step,
+    CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_STATES, CT_UNTRACKED, Field, Step, TRANSLATED,
 };
 use notrack_core::net::Family;
 
 use super::address::{Inet, prefix_len};
 use super::bytes::{array, byte, ne16, ne32};
 use super::text::{Options, names, not, span};
-use super::{Part, among, unknown, within};
+use super::{Part, among, within};
 
 /// The states of packets that have an entry.
 const TRACKED: u128 = CT_ESTABLISHED | CT_RELATED | CT_NEW;
 /// The states of packets that have none.
 const WITHOUT_ENTRY: u128 = CT_INVALID | CT_UNTRACKED;
 
-/// A condition that surely holds in some states, perhaps in others (by what `ct` names of the entry), never in the
-/// rest.
-fn by_state(sure: u128, perhaps: u128, ct: &str) -> Vec<Step> {
+/// A condition that surely holds in some states, in others if what `ct` names of the entry is `wanted`, never in the rest.
+fn by_state(sure: u128, perhaps: u128, (ct, wanted): (&str, u128)) -> Vec<Step> {
     let chosen = |states: u128| CT_STATES.into_iter().filter(move |state| states & state != 0);
     if perhaps == 0 {
         return vec![within(Field::CtState, false, chosen(sure).map(|state| (state, state)))];
     }
     if sure == 0 && perhaps == TRACKED {
-        return vec![unknown(Field::CtOther(ct.to_owned()))];
+        return vec![within(Field::CtOther(ct.to_owned()), false, [(wanted, wanted)])];
     }
-    // The second field is no one's to know, so that a box that holds some of its values only may hold, while one that
-    // holds them all does.
+    // Where nobody knows the second field, a box that holds some of its values only may hold, while one that holds them
+    // all does.
     let sure = chosen(sure).map(|state| vec![(state, state), (0, u128::MAX)]);
-    let perhaps = chosen(perhaps).map(|state| vec![(state, state), (1, 1)]);
+    let perhaps = chosen(perhaps).map(|state| vec![(state, state), (wanted, wanted)]);
     let fields = vec![Field::CtState, Field::Other(format!("ct {ct}"))];
     vec![among(fields, false, sure.chain(perhaps).collect())]
 }
@@ -71,7 +70,8 @@ pub(super) fn state(info: &[u8]) -> Option<Part> {
         mask = mask & !UNTRACKED | XT_UNTRACKED;
     }
     let (sure, perhaps) = states(mask, false);
-    Some(Part::new(by_state(sure, perhaps, "status"), format!("--state {}", names(mask, STATE_NAMES))))
+    let steps = by_state(sure, perhaps, (TRANSLATED, 1));
+    Some(Part::new(steps, format!("--state {}", names(mask, STATE_NAMES))))
 }
 
 /// `XT_CONNTRACK_*` of what is compared, and `nft`'s name of it.
@@ -115,9 +115,13 @@ pub(super) fn conntrack(family: Option<Family>, revision: u8, info: &[u8]) -> Op
         perhaps |= sure & TRACKED;
         sure &= WITHOUT_ENTRY;
     }
-    let what = if entry.is_empty() { "status".to_owned() } else { entry.join(", ") };
     let text = conntrack_text(family, revision, info, (flags, inverted), (mask, status))?;
-    Some(Part::new(by_state(sure, perhaps, &what), text))
+    let steps = match (entry.is_empty(), inverted & STATE != 0) {
+        (true, false) => by_state(sure, perhaps, (TRANSLATED, 1)),
+        (true, true) => by_state(sure, perhaps, (TRANSLATED, 0)),
+        (false, _) => by_state(sure, perhaps, (&entry.join(", "), 1)),
+    };
+    Some(Part::new(steps, text))
 }
 
 fn conntrack_text(
@@ -197,17 +201,17 @@ pub(super) fn connlabel(info: &[u8]) -> Option<Part> {
 }
 
 fn of_entry(inverted: bool, ct: &str, text: String) -> Part {
-    Part::new(by_state(if inverted { WITHOUT_ENTRY } else { 0 }, TRACKED, ct), text)
+    Part::new(by_state(if inverted { WITHOUT_ENTRY } else { 0 }, TRACKED, (ct, 1)), text)
 }
 
 /// `struct xt_connmark_mtinfo1`. A packet without an entry does not match, inverted or not.
 pub(super) fn connmark(info: &[u8]) -> Option<Part> {
     let inverted = byte(info, 8)? != 0;
     let mark = super::kinds::masked(ne32(info, 0)?, ne32(info, 4)?);
-    Some(Part::new(by_state(0, TRACKED, "mark"), format!("{}--mark {mark}", not(inverted))))
+    Some(Part::new(by_state(0, TRACKED, ("mark", 1)), format!("{}--mark {mark}", not(inverted))))
 }
 
 /// `struct xt_connbytes_info`: likewise.
 pub(super) fn connbytes() -> Option<Part> {
-    Some(Part::new(by_state(0, TRACKED, "bytes"), String::new()))
+    Some(Part::new(by_state(0, TRACKED, ("bytes", 1)), String::new()))
 }

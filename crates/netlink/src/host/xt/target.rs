@@ -1,6 +1,6 @@
 //! Targets.
 
-use notrack_core::host::{Act, HostVerdict, Step};
+use notrack_core::host::{Act, HostVerdict, Marking, Step};
 use notrack_core::net::Family;
 
 use super::bytes::{array, be16, byte, ne16, ne32, text};
@@ -44,7 +44,7 @@ pub(super) fn read(family: Option<Family>, name: &str, revision: u8, info: &[u8]
         "REJECT" => Some(reject(family, info)),
         "NFQUEUE" => Some(queue(revision, info)),
         "MARK" => Some(mark(revision, info)),
-        "HMARK" => act(Act::SetMark),
+        "HMARK" => act(Act::SetMark(None)),
         "CONNMARK" => connmark(revision, info),
         "CT" => ct(info),
         "NOTRACK" => act(Act::Notrack),
@@ -114,11 +114,13 @@ fn queue(revision: u8, info: &[u8]) -> Part {
 
 /// `struct xt_mark_tginfo2`; older ones have other structures and do the same.
 fn mark(revision: u8, info: &[u8]) -> Part {
-    let text = match (revision, ne32(info, 0), ne32(info, 4)) {
-        (2, Some(mark), Some(mask)) => format!("--set-xmark {mark:#x}/{mask:#x}"),
-        _ => String::new(),
+    let (marking, text) = match (revision, ne32(info, 0), ne32(info, 4)) {
+        (2, Some(mark), Some(mask)) => {
+            (Some(Marking { keep: !mask, flip: mark }), format!("--set-xmark {mark:#x}/{mask:#x}"))
+        }
+        _ => (None, String::new()),
     };
-    Part::new(vec![Step::Act(Act::SetMark)], text)
+    Part::new(vec![Step::Act(Act::SetMark(marking))], text)
 }
 
 /// `struct xt_connmark_tginfo1` and 2.
@@ -248,7 +250,7 @@ fn set(revision: u8, info: &[u8]) -> Option<Part> {
     /// `IPSET_FLAG_MAP_SKBMARK`.
     const SETS_MARK: u32 = 1 << 8;
     let sets_mark = revision >= 3 && ne32(info, 12)? & SETS_MARK != 0;
-    Some(Part::new(if sets_mark { vec![Step::Act(Act::SetMark)] } else { Vec::new() }, String::new()))
+    Some(Part::new(if sets_mark { vec![Step::Act(Act::SetMark(None))] } else { Vec::new() }, String::new()))
 }
 
 /// `struct xt_log_info`.

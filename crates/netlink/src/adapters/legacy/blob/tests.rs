@@ -1,3 +1,4 @@
+use notrack_core::host::Carried;
 use notrack_core::net::{PortRange, Proto};
 
 use super::*;
@@ -155,7 +156,7 @@ fn a_rule_of_ours_can_be_read_again() {
     for (layout, family) in [(Layout::V4, Family::Ipv4), (Layout::V6, Family::Ipv6)] {
         for proto in Proto::ALL {
             let packets = Untracked {
-                proto,
+                carried: Carried::Transport(proto),
                 sources: AddressRange::all(family),
                 source_ports: PortRange::ALL,
                 destinations: AddressRange::all(family),
