@@ -4,6 +4,7 @@
 #[cfg(test)]
 #[path = "hazards"]
 mod hazards {
+    mod chosen;
     mod helper;
     mod live;
     mod marks;

@@ -11,7 +11,7 @@ use crate::hazard::{Effect, HazardKind};
 use crate::host::journey::{Journey, Leg, Opened, Stop};
 use crate::host::region::{Axis, Ranges, Region, loopback, merged};
 use crate::host::walk::BaseRef;
-use crate::host::{Adapter, Backend, Carried, HostHook, HostRules, Place, Untracked};
+use crate::host::{Adapter, Backend, Carried, HostHook, HostRules, Place, Untracked, commands_in};
 use crate::net::{AddressRange, Family, PortRange, Proto};
 use crate::policy::ValidatedPolicy;
 
@@ -173,7 +173,7 @@ fn commands(base: &BaseRef, missing: &BTreeSet<Adapter>, rules: &HostRules) -> V
     let of_chain = missing.iter().filter(|adapter| adapter.table == table.id && adapter.chain == base.1);
     let mut of_chain: Vec<&Adapter> = of_chain.collect();
     of_chain.sort_by_key(|adapter| Reverse(adapter.place(chain)));
-    of_chain.into_iter().map(|adapter| adapter.command_in(chain)).collect()
+    commands_in(chain, &of_chain)
 }
 
 fn evidence(stop: &Stop, journey: &Journey<'_>, commands: &[String]) -> String {

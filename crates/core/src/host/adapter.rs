@@ -2,6 +2,7 @@
 //! by state.
 
 use std::fmt::Write;
+use std::slice;
 
 use sha2::{Digest, Sha256};
 
@@ -145,19 +146,15 @@ impl Adapter {
         self.written(None)
     }
 
-    /// The same in a chain that is known: for iptables-nft too in its place.
-    pub fn command_in(&self, chain: &HostChain) -> String {
-        self.written(self.place(chain))
-    }
-
     fn written(&self, place: Option<usize>) -> String {
         match self.table.backend {
-            Backend::Nft => self.nft_command(),
+            Backend::Nft => self.nft_command(&[]),
             Backend::IptablesNft | Backend::IptablesLegacy => self.iptables_command(place),
         }
     }
 
-    fn nft_command(&self) -> String {
+    /// `kinds`: further types of ICMP errors, in the same rule.
+    fn nft_command(&self, kinds: &[u8]) -> String {
         let TableId { family, name, .. } = &self.table;
         let place = match self.before {
             Some(handle) => {
@@ -165,7 +162,7 @@ impl Adapter {
             }
             None => format!("add rule {} {name} {}", family.nft_name(), self.chain),
         };
-        format!("nft '{place} {}'", self.packets.nft(*family))
+        format!("nft '{place} {}'", self.packets.nft(*family, kinds))
     }
 
     fn iptables_command(&self, place: Option<usize>) -> String {
@@ -185,8 +182,34 @@ impl Adapter {
     }
 }
 
+/// The commands for rules in a chain that is known: for iptables-nft too in their places. nft takes all types of errors at
+/// once.
+pub(crate) fn commands_in(chain: &HostChain, adapters: &[&Adapter]) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut told: Vec<&Adapter> = Vec::new();
+    for adapter in adapters {
+        let kind = |other: &Adapter| {
+            let Carried::IcmpError(kind) = other.packets.carried else { return None };
+            let packets = Untracked { carried: adapter.packets.carried, ..other.packets.clone() };
+            (Adapter { packets, ..other.clone() } == **adapter).then_some(kind)
+        };
+        let together = adapter.table.backend == Backend::Nft && kind(adapter).is_some();
+        if together && told.iter().any(|told| kind(told).is_some()) {
+            continue;
+        }
+        told.push(adapter);
+        commands.push(if together {
+            let kinds: Vec<u8> = adapters.iter().filter_map(|other| kind(other)).collect();
+            adapter.nft_command(&kinds)
+        } else {
+            adapter.written(adapter.place(chain))
+        });
+    }
+    commands
+}
+
 impl Untracked {
-    fn nft(&self, table: TableFamily) -> String {
+    fn nft(&self, table: TableFamily, kinds: &[u8]) -> String {
         let Untracked { carried, sources, source_ports, destinations, destination_ports, .. } = self;
         let mut text = String::new();
         let (family, icmp) = match sources.family {
@@ -211,10 +234,13 @@ impl Untracked {
         let proto = match carried {
             Carried::Transport(proto) => *proto,
             Carried::IcmpError(kind) => {
-                return format!(
-                    "{text}{icmp} type {} ct state untracked accept",
-                    error_name(sources.family, *kind)
-                );
+                let kinds = if kinds.is_empty() { slice::from_ref(kind) } else { kinds };
+                let names: Vec<String> = kinds.iter().map(|kind| error_name(sources.family, *kind)).collect();
+                let names = match names.as_slice() {
+                    [one] => one.clone(),
+                    names => format!("{{ {} }}", names.join(", ")),
+                };
+                return format!("{text}{icmp} type {names} ct state untracked accept");
             }
         };
         let name = proto.nft_name();

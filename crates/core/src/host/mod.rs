@@ -14,6 +14,7 @@ pub(crate) mod walk;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub(crate) use adapter::commands_in;
 pub use adapter::{Adapter, Carried, Untracked};
 use serde::{Deserialize, Serialize};
 pub use surroundings::{

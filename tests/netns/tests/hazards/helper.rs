@@ -16,6 +16,7 @@ const FIREWALL: &str = "table inet firewall {
     chain input {
         type filter hook input priority filter; policy drop;
         iifname lo accept
+        meta l4proto { icmp, ipv6-icmp } accept
         ct state established,related accept
         tcp dport { 21, 81, 2121 } accept
     }

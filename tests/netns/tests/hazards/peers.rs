@@ -16,6 +16,7 @@ const FIREWALL: &str = "table inet site {
     chain input {
         type filter hook input priority filter; policy drop;
         iifname lo accept
+        meta l4proto { icmp, ipv6-icmp } accept
         ct state established,related accept
         ct state untracked udp sport 53 accept
         udp dport 40000 counter name unasked drop

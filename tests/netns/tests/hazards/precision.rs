@@ -52,6 +52,7 @@ fn an_accept_without_a_state_and_limits_on_the_header() {
                     iifname lo accept
                     tcp dport 80 tcp flags syn / fin,syn,rst,ack limit rate over 1000/second drop
                     tcp dport 80 tcp flags syn / fin,syn,rst,ack add @askers { ip saddr limit rate over 1000/second } drop
+                    meta l4proto { icmp, ipv6-icmp } accept
                     ct state established,related accept
                     tcp dport { 22, 80 } accept
                 }
@@ -73,6 +74,7 @@ fn limits_of_iptables_on_the_header() {
 -A INPUT -i lo -j ACCEPT
 -A INPUT -p tcp --dport 80 --syn -m hashlimit --hashlimit-above 1000/sec --hashlimit-mode srcip --hashlimit-name x -j DROP
 -A INPUT -p tcp --dport 80 --syn -m limit --limit 1000/sec --limit-burst 1000 -j ACCEPT
+-A INPUT -p icmp -j ACCEPT
 -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A INPUT -p tcp --dport 80 -j ACCEPT
 COMMIT
