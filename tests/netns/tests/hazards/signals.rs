@@ -82,6 +82,26 @@ fn untracked_packets_that_are_diverted_refuse() {
     }
 }
 
+#[test]
+fn untracked_packets_that_are_only_logged_are_no_finding() {
+    for tool in Tool::ALL {
+        let Pair { client, node } = &Pair::new().unwrap();
+        tool.hang(
+            Family::Ipv4,
+            node,
+            "filter hook input priority filter",
+            "ct state untracked counter log prefix \"untracked \"",
+            "filter INPUT -m conntrack --ctstate UNTRACKED -j LOG --log-prefix untracked",
+        );
+        naive(node, "tcp dport 80 notrack", "tcp sport 80 notrack");
+        reaches(client, PORT, node, PORT).unwrap();
+        without_naive(node);
+        judge(node, &serves(&[80])).is_clean();
+        reaches(client, PORT, node, PORT).unwrap();
+        assert_eq!(entries(node, 80).unwrap(), NOTHING, "{tool:?}");
+    }
+}
+
 fn limit(tool: Tool, node: &Namespace) -> String {
     tool.hang(Family::Ipv4,
         node,
