@@ -4,6 +4,7 @@
 #[cfg(test)]
 #[path = "hazards"]
 mod hazards {
+    mod devices;
     mod helper;
     mod live;
     mod marks;
@@ -12,6 +13,7 @@ mod hazards {
     mod ports;
     mod precision;
     mod signals;
+    mod sources;
     mod support;
     mod zones;
 }
