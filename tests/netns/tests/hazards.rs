@@ -10,6 +10,7 @@ mod hazards {
     mod marks;
     mod masquerade;
     mod peers;
+    mod pods;
     mod ports;
     mod precision;
     mod signals;
