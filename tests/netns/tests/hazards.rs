@@ -9,6 +9,7 @@ mod hazards {
     mod live;
     mod marks;
     mod masquerade;
+    mod nothing;
     mod peers;
     mod pods;
     mod ports;
