@@ -5,6 +5,7 @@
 #[path = "hazards"]
 mod hazards {
     mod devices;
+    mod fragments;
     mod helper;
     mod live;
     mod marks;
