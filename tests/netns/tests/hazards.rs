@@ -15,6 +15,7 @@ mod hazards {
     mod pods;
     mod ports;
     mod precision;
+    mod replicated;
     mod signals;
     mod sources;
     mod support;
