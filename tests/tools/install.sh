@@ -27,6 +27,7 @@ lacks nftables command -v nft
 lacks iptables command -v iptables-legacy
 lacks ipset command -v ipset
 lacks conntrack command -v conntrack
+lacks conntrackd command -v conntrackd
 lacks ethtool command -v ethtool
 lacks tcpdump command -v tcpdump
 lacks firewalld command -v firewalld
@@ -93,6 +94,7 @@ fi
 
 for package in $missing; do
     case $package in
+    conntrackd) service=conntrackd ;;
     firewalld) service=firewalld ;;
     nginx-light) service=nginx ;;
     unbound) service=unbound ;;

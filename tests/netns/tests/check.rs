@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use notrack_lab::{Background, Namespace, Pair, built, run_ok_with_input};
-use notrack_netns::agent::{PATIENCE, Policies, server};
+use notrack_netns::agent::{Live, PATIENCE, Policies, server};
 use notrack_netns::{track, traffic};
 
 const FIREWALL: &str = "table inet site {
@@ -77,4 +77,34 @@ fn a_connection_that_is_translated_now_is_shown() {
     let (status, said) = check(&node, &http, &["--this-node"]);
     assert!(said.contains("NT016 LiveNAT") && said.contains("10.77.0.1:8080"), "{status:?} {said}");
     drop((open, listener));
+}
+
+#[test]
+fn a_finding_has_one_name_in_the_status_the_metrics_and_the_check() {
+    let Pair { client: _other_end, node } = Pair::new().unwrap();
+    node.nft(FIREWALL).unwrap();
+    let web = Policies::of(&server("web", "TCP", "80")).unwrap();
+    let agent = Live::start(&node, &web, &[]).unwrap();
+    let status = agent.status().unwrap()["policies"][0].clone();
+    assert_eq!(status["state"], "Blocked");
+    let found = status["findings"][0].as_str().unwrap();
+    let (who, rest) = found.split_once(": blocked: ").unwrap();
+    assert_eq!(who, "web/f");
+    let (code, name) = rest.split_once(": ").unwrap().0.split_once(' ').unwrap();
+    assert_eq!((code, name), ("NT007", "HostFirewallDrops"));
+
+    let conditions = status["status"]["conditions"].as_array().unwrap();
+    for kind in ["Programmed", "Ready"] {
+        let condition = conditions.iter().find(|condition| condition["type"] == kind).unwrap();
+        assert_eq!((condition["status"].as_str(), condition["reason"].as_str()), (Some("False"), Some(name)));
+    }
+    assert_eq!(status["status"]["hazards"][0]["code"], code);
+    let metrics = agent.get("/metrics").unwrap().1;
+    let metric = metrics.lines().find(|line| line.starts_with("notrack_policy_hazards{")).unwrap();
+    for label in [r#"policy="web""#, &format!(r#"hazard="{name}""#), r#"effect="Blocked""#] {
+        assert!(metric.contains(label), "{label} is not in {metric}");
+    }
+    let (code_of_exit, said) = check(&node, &web, &["--this-node"]);
+    assert_eq!(code_of_exit, Some(1), "{said}");
+    assert!(said.contains(&format!("{code} {name}")), "{said}");
 }

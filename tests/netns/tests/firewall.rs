@@ -1,17 +1,21 @@
 //! Firewalls as sites have them, and the real agent: what would be cut off is found, and the remedies that are printed or
 //! applied mend it and let in nothing else.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use notrack_core::net::Family;
 
 #[path = "firewall/adapt.rs"]
 mod adapt;
+#[path = "firewall/attack.rs"]
+mod attack;
 #[path = "firewall/check.rs"]
 mod check;
 #[path = "firewall/errors.rs"]
 mod errors;
 #[path = "firewall/mess.rs"]
 mod mess;
+#[path = "firewall/modes.rs"]
+mod modes;
 #[path = "firewall/precise.rs"]
 mod precise;
 #[path = "firewall/site.rs"]

@@ -5,14 +5,20 @@
 #[path = "hazards"]
 mod hazards {
     mod chosen;
+    mod devices;
+    mod fragments;
     mod helper;
     mod live;
     mod marks;
     mod masquerade;
+    mod nothing;
     mod peers;
+    mod pods;
     mod ports;
     mod precision;
+    mod replicated;
     mod signals;
+    mod sources;
     mod support;
     mod zones;
 }

@@ -9,7 +9,7 @@ use notrack_lab::{Background, Namespace, Pair, run_ok, wait_until};
 use notrack_netlink::surroundings;
 use notrack_netns::agent::PATIENCE;
 use notrack_netns::track;
-use notrack_netns::traffic::{self, entries};
+use notrack_netns::traffic;
 
 fn read(host: &Namespace) -> Surroundings {
     let around = host.enter(surroundings::read).unwrap();
@@ -30,8 +30,6 @@ fn naive(host: &Namespace, prerouting: &str, output: &str) {
     let chains = chain("prerouting", prerouting) + &chain("output", output);
     host.nft(&format!("table inet naive {{\n{chains}\n}}\n")).unwrap();
 }
-
-const NOTHING: [&str; 0] = [];
 
 #[test]
 fn a_host_with_nothing_but_a_cable_has_an_interface() {
@@ -244,73 +242,4 @@ fn with_a_strict_filter_a_lost_mark_is_a_lost_packet() {
     assert!(ask().is_err(), "an unmarked packet passed");
     node.nft("delete table inet naive").unwrap();
     ask().unwrap();
-}
-
-#[test]
-fn a_tunnel_as_a_server_leaves_what_the_node_sends_tracked() {
-    let Pair { client, node } = Pair::new().unwrap();
-    track(&node).unwrap();
-    for (host, own, other, inner) in
-        [(&node, "10.77.0.1", "10.77.0.2", "10.200.0.1"), (&client, "10.77.0.2", "10.77.0.1", "10.200.0.2")]
-    {
-        let tunnel = format!("link add vx0 type vxlan id 7 dstport 4789 local {own} remote {other} dev eth0");
-        host.ip(&tunnel).unwrap();
-        host.ip(&format!("address add {inner}/24 dev vx0")).unwrap();
-        host.ip("link set vx0 up").unwrap();
-    }
-    assert_eq!(interface(&read(&node), "vx0").tunnel_port, Some(4789));
-    naive(&node, "udp dport 4789 notrack", "udp sport 4789 notrack");
-    run_ok(node.command("conntrack").arg("-F")).unwrap();
-    traffic::udp(&client, &node, "10.200.0.2:0", "10.200.0.1:53").unwrap();
-    let left = entries(&node, 4789).unwrap();
-    assert!(left.iter().any(|entry| entry.contains("src=10.77.0.1 dst=10.77.0.2")), "{left:?}");
-
-    // As a Peer flow has it: by destination port, in both hooks.
-    node.nft("delete table inet naive").unwrap();
-    naive(&node, "udp dport 4789 notrack", "udp dport 4789 notrack");
-    run_ok(node.command("conntrack").arg("-F")).unwrap();
-    traffic::udp(&client, &node, "10.200.0.2:0", "10.200.0.1:54").unwrap();
-    assert_eq!(entries(&node, 4789).unwrap(), NOTHING);
-}
-
-/// The answers come to a port that the rules do not know, so a stateful firewall sees them as unasked.
-#[test]
-fn a_client_with_a_port_of_its_own_is_cut_off_by_half_a_flow() {
-    let Pair { client, node } = Pair::new().unwrap();
-    node.nft(
-        "table inet site {\n chain input {\n type filter hook input priority filter; policy drop;\n \
-         ct state established,related accept\n meta l4proto { icmp, ipv6-icmp } accept\n \
-         udp sport 53 ct state untracked accept\n }\n}\n",
-    )
-    .unwrap();
-    let ask = |from: &str| traffic::udp(&node, &client, from, "10.77.0.2:53");
-    for from in ["10.77.0.1:0", "10.77.0.1:700"] {
-        ask(from).unwrap();
-    }
-    naive(&node, "udp sport 53 udp dport 32768-60999 notrack", "udp dport 53 notrack");
-    run_ok(node.command("conntrack").arg("-F")).unwrap();
-    ask("10.77.0.1:0").unwrap();
-    assert!(ask("10.77.0.1:700").is_err(), "an answer that nothing expected passed");
-}
-
-#[test]
-fn what_comes_by_the_port_of_a_bridge_has_the_bridge_for_its_interface() {
-    let Pair { client, node } = Pair::new().unwrap();
-    track(&node).unwrap();
-    node.ip("link add br0 type bridge").unwrap();
-    node.ip("address flush dev eth0").unwrap();
-    node.ip("link set eth0 master br0").unwrap();
-    node.ip("address add 10.77.0.1/24 dev br0").unwrap();
-    node.ip("link set br0 up").unwrap();
-    let around = read(&node);
-    assert_eq!(interface(&around, "eth0").master.as_deref(), Some("br0"));
-    let ask = || traffic::udp(&client, &node, "10.77.0.2:0", "10.77.0.1:53").unwrap();
-    naive(&node, "iifname eth0 udp dport 53 notrack", "oifname eth0 udp sport 53 notrack");
-    ask();
-    assert_eq!(entries(&node, 53).unwrap().len(), 1, "a rule for the port matched");
-    node.nft("delete table inet naive").unwrap();
-    naive(&node, "iifname br0 udp dport 53 notrack", "oifname br0 udp sport 53 notrack");
-    run_ok(node.command("conntrack").arg("-F")).unwrap();
-    ask();
-    assert_eq!(entries(&node, 53).unwrap(), NOTHING);
 }

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use notrack_core::net::Family;
-use notrack_lab::{Flow, Line, Namespace, run_ok, run_ok_with_input, tcp, wait_until};
-use notrack_netns::agent::{PATIENCE, policy};
+use notrack_lab::{Line, Namespace, run_ok, run_ok_with_input};
+use notrack_netns::agent::policy;
 use notrack_netns::firewalld::Firewalld;
 use notrack_netns::traffic::{self, Connection, entries};
 
@@ -41,7 +41,7 @@ impl Role {
         }
     }
 
-    fn proto(self) -> &'static str {
+    pub fn proto(self) -> &'static str {
         match self {
             Role::ServerTcp | Role::ClientTcp | Role::Forward => "tcp",
             Role::ServerUdp | Role::ClientUdp => "udp",
@@ -247,20 +247,32 @@ impl Site {
         SocketAddr::new(self.address(text), port)
     }
 
-    /// A real exchange of a role; by TCP also a large one.
-    pub fn talk(&self, role: Role) -> Result<()> {
+    /// Who asks in a role, and whom; the address that asks, and the one that is asked.
+    fn ends(&self, role: Role) -> (&Namespace, &Namespace, SocketAddr, SocketAddr) {
         let Line { client, node, server } = &self.line;
         let (from, to, asker, address) = match role {
             Role::ServerTcp | Role::ServerUdp => (client, node, "10.77.0.2", "10.77.0.1"),
             Role::ClientTcp | Role::ClientUdp => (node, server, "10.88.0.1", "10.88.0.2"),
             Role::Forward => (client, server, "10.77.0.2", "10.88.0.2"),
         };
-        let address = self.socket(address, role.port());
-        if role.proto() == "udp" {
-            return traffic::udp(from, to, &self.socket(asker, 0).to_string(), &address.to_string());
-        }
+        (from, to, self.socket(asker, 0), self.socket(address, role.port()))
+    }
+
+    /// A connection of a role by TCP.
+    pub fn open(&self, role: Role) -> Result<Connection> {
+        let (from, to, _, address) = self.ends(role);
         let mut connection = Connection::open(from, to, address)?;
         connection.talk()?;
+        Ok(connection)
+    }
+
+    /// A real exchange of a role; by TCP also a large one.
+    pub fn talk(&self, role: Role) -> Result<()> {
+        if role.proto() == "udp" {
+            let (from, to, asker, address) = self.ends(role);
+            return traffic::udp(from, to, &asker.to_string(), &address.to_string());
+        }
+        let mut connection = self.open(role)?;
         connection.pour(1 << 20)?;
         Ok(connection.talk_back()?)
     }
@@ -281,85 +293,5 @@ impl Site {
         let mut entries = entries(self.node(), role.port())?;
         entries.retain(|entry| !entry.starts_with("icmp"));
         Ok(entries)
-    }
-
-    /// Sends what the firewall is to refuse, and one packet that it is to accept where the role has one (so that a
-    /// closed path does not pass for a refusal). Returns what passed beyond that one.
-    pub fn attack(&self, role: Role) -> Result<u64> {
-        let port = role.port();
-        let node_port: u16 =
-            self.node().sysctl("net.ipv4.ip_local_port_range")?.split_whitespace().next().unwrap().parse()?;
-        let (ack, syn) = (tcp::ACK, tcp::SYN);
-        // From, its port, to, its port, TCP's flags.
-        let mut refused: Vec<(&str, u16, &str, u16, u8)> = Vec::new();
-        let mut accepted = None;
-        match role {
-            Role::ServerTcp | Role::ServerUdp => {
-                accepted = Some(("10.77.0.2", 41000, "10.77.0.1", port, syn));
-                for flags in [syn, ack, tcp::RST | ack, tcp::FIN | ack] {
-                    refused.push(("10.78.0.2", 41001, "10.77.0.1", port, flags));
-                    refused.push(("10.77.0.66", 41002, "10.77.0.1", port, flags));
-                    refused.push(("10.77.0.2", port, "10.77.0.1", 8081, flags));
-                }
-                refused.push(("10.77.0.2", 41003, "10.77.0.1", 22, syn));
-                refused.push(("10.77.0.2", 41003, "10.77.0.1", 8080, syn));
-            }
-            Role::ClientTcp | Role::ClientUdp => {
-                refused.push(("10.78.0.2", port, "10.77.0.1", node_port, ack));
-                refused.push(("10.77.0.2", port, "10.77.0.1", node_port, ack));
-                refused.push(("10.77.0.2", 41001, "10.77.0.1", node_port, syn));
-                refused.push(("10.77.0.2", port, "10.77.0.1", 8443, ack));
-            }
-            Role::Forward => {
-                accepted = Some(("10.77.0.2", 41000, "10.88.0.2", port, syn));
-                for flags in [syn, ack, tcp::FIN | ack] {
-                    refused.push(("10.78.0.2", 41001, "10.88.0.2", port, flags));
-                }
-                refused.push(("10.77.0.2", 41001, "10.88.0.2", 81, syn));
-                refused.push(("10.77.0.2", port, "10.88.0.2", 40000, syn));
-            }
-        }
-        let packet = |(from, from_port, to, to_port, flags): (&str, u16, &str, u16, u8)| -> Result<Vec<u8>> {
-            let flow = Flow::new(self.socket(from, from_port), self.socket(to, to_port))?;
-            Ok(match role.proto() {
-                "udp" => flow.udp(b"attack"),
-                _ => flow.segment(flags, 1000, if flags & ack == 0 { 0 } else { 7 }, b"attack"),
-            })
-        };
-        let raw = self.line.client.raw_socket()?;
-        let count = |name| Ok::<u64, anyhow::Error>(self.node().counter("inet probe", name)?.packets);
-        let (came, passed) = (count("came")?, count("passed")?);
-        for one in &refused {
-            raw.send(&packet(*one)?)?;
-        }
-        if let Some(one) = accepted {
-            raw.send(&packet(one)?)?;
-            wait_until("the packet to be accepted", PATIENCE, || {
-                count("passed").is_ok_and(|now| now > passed)
-            })?;
-        }
-        let all = refused.len() as u64 + u64::from(accepted.is_some());
-        wait_until("every packet", PATIENCE, || count("came").is_ok_and(|now| now - came >= all))?;
-        // The peer of a Client policy, which an adapter lets answer: not beyond the policy's tuples.
-        if matches!(role, Role::ClientTcp | Role::ClientUdp) {
-            let raw = self.line.server.raw_socket()?;
-            let others = [
-                ("10.88.0.2", port + 1, "10.88.0.1", node_port + 10, ack),
-                ("10.88.0.2", port, "10.88.0.1", 111, ack),
-                ("10.88.0.2", 41001, "10.88.0.1", node_port + 10, syn),
-                ("10.88.0.3", port, "10.88.0.1", node_port + 10, ack),
-            ];
-            for one in others {
-                raw.send(&packet(one)?)?;
-            }
-            if role == Role::ClientTcp {
-                raw.send(&packet(("10.88.0.2", port, "10.88.0.1", node_port + 10, syn))?)?;
-            }
-            let more = others.len() as u64 + u64::from(role == Role::ClientTcp);
-            wait_until("the peer's too", PATIENCE, || {
-                count("came").is_ok_and(|now| now - came >= all + more)
-            })?;
-        }
-        Ok(count("passed")? - passed - u64::from(accepted.is_some()))
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use notrack_core::net::Family;
 use notrack_lab::{Line, Namespace, wait_until};
 use notrack_netns::agent::{Live, PATIENCE, Policies};
 use notrack_netns::track;
@@ -31,6 +32,7 @@ fn a_port_that_is_published_later_is_withdrawn_and_comes_back() {
         traffic::tcp(client, node, PORT).unwrap();
         assert_eq!(entries(node, 8080).unwrap(), NOTHING);
         let place = tool.hang(
+            Family::Ipv4,
             node,
             "nat hook prerouting priority dstnat",
             "tcp dport 8080 dnat to 10.88.0.2:80",
@@ -43,7 +45,7 @@ fn a_port_that_is_published_later_is_withdrawn_and_comes_back() {
         waits(tool, "told", || told().contains("NT004 HostPort") && told().contains(&place));
         assert_eq!(agent.state("p").as_deref(), Some("Programmed"));
 
-        tool.empty(node, "prerouting", "nat -F PREROUTING");
+        tool.empty(Family::Ipv4, node, "prerouting", "nat -F PREROUTING");
         flush(node);
         waits(tool, "the port back", || is_bypassed(node, 8080));
         traffic::tcp(client, node, PORT).unwrap();
@@ -62,6 +64,7 @@ fn a_masquerade_that_comes_later_withdraws_a_forward_flow() {
         traffic::tcp(client, server, SERVER).unwrap();
         assert_eq!(entries(node, 80).unwrap(), NOTHING);
         tool.hang(
+            Family::Ipv4,
             node,
             "nat hook postrouting priority srcnat",
             "oifname eth1 masquerade",
@@ -83,6 +86,7 @@ fn a_helper_that_is_assigned_later_refuses_until_it_is_gone() {
             node.nft("table ip site {\n ct helper files {\n type \"ftp\" protocol tcp\n }\n}\n").unwrap();
         }
         let place = tool.hang(
+            Family::Ipv4,
             node,
             "filter hook prerouting priority filter",
             "tcp dport 2121 ct helper set \"files\"",
@@ -94,7 +98,7 @@ fn a_helper_that_is_assigned_later_refuses_until_it_is_gone() {
         traffic::tcp(client, node, "10.77.0.1:2121").unwrap();
         assert_eq!(entries(node, 2121).unwrap().len(), 1);
 
-        tool.empty(node, "prerouting", "raw -F PREROUTING");
+        tool.empty(Family::Ipv4, node, "prerouting", "raw -F PREROUTING");
         waits(tool, "the flow back", || agent.state("p").as_deref() == Some("Programmed"));
         flush(node);
         traffic::tcp(client, node, "10.77.0.1:2121").unwrap();

@@ -1,12 +1,10 @@
-//! Hazards 34 and 36: peers that are everybody, and addresses that belong to a group.
+//! Hazard 34: peers that are everybody.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::UdpSocket;
 
 use notrack_lab::{Namespace, Pair, wait_until};
 use notrack_netns::agent::{PATIENCE, policy};
-use notrack_netns::track;
-use notrack_netns::traffic::entries;
 
 use super::support::judge;
 
@@ -52,26 +50,4 @@ fn peers_of_every_address_let_every_source_port_in() {
     wait_until("who is no peer is kept out", PATIENCE, || unasked(node) == 2).unwrap();
     waits.set_nonblocking(true).unwrap();
     assert!(waits.recv(&mut [0; 8]).is_err());
-}
-
-#[test]
-fn a_group_address_is_nobodys_own() {
-    const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
-    let Pair { client, node } = &Pair::new().unwrap();
-    track(node).unwrap();
-    let listener = node.enter(|| UdpSocket::bind("0.0.0.0:5353")).unwrap().unwrap();
-    let joined = node.enter(|| listener.join_multicast_v4(&GROUP, &Ipv4Addr::new(10, 77, 0, 1))).unwrap();
-    joined.unwrap();
-    listener.set_read_timeout(Some(PATIENCE)).unwrap();
-
-    let flow = "name: f, action: NoTrack, role: Server, ports: [{protocol: UDP, port: 5353}]";
-    let named = policy("p", &format!("flows:\n- {{{flow}, serverAddresses: [{GROUP}/32]}}"));
-    judge(node, &named).is("Refused").says(&["NT036 Multicast"]);
-    // A policy for the node's own addresses does not reach packets to the group either: they stay tracked.
-    judge(node, &policy("p", &format!("flows:\n- {{{flow}}}"))).is("Programmed");
-    let speaker = client.enter(|| UdpSocket::bind("10.77.0.2:5353")).unwrap().unwrap();
-    speaker.send_to(b"?", (GROUP, 5353)).unwrap();
-    assert_eq!(listener.recv(&mut [0; 8]).unwrap(), 1);
-    let tracked = entries(node, 5353).unwrap();
-    assert!(tracked.iter().any(|entry| entry.contains("dst=224.0.0.251")), "{tracked:?}");
 }

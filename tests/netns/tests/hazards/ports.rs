@@ -4,40 +4,42 @@
 
 use std::time::{Duration, Instant};
 
+use notrack_core::net::Family;
 use notrack_lab::{Line, Namespace, Pair, wait_until};
 use notrack_netns::agent::{Live, Policies};
 use notrack_netns::track;
 use notrack_netns::traffic::{self, Connection, entries};
 
 use super::support::{
-    NOTHING, Tool, flush, judge, naive, place, reaches, routes, serves, serves_at, without_naive,
+    NOTHING, Tool, flush, judge, like, naive, place, reaches, routes, serves, serves_at, without_naive,
 };
 
 const PORT: &str = "10.77.0.1:8080";
 const PREROUTING: &str = "nat hook prerouting priority dstnat";
 
 /// Port 81 of the same policy, which nothing translates.
-fn other_port_is_bypassed(client: &Namespace, node: &Namespace) {
-    traffic::tcp(client, node, "10.77.0.1:81").unwrap();
+fn other_port_is_bypassed(family: Family, client: &Namespace, node: &Namespace) {
+    traffic::tcp(client, node, &like(family, "10.77.0.1:81")).unwrap();
     assert_eq!(entries(node, 81).unwrap(), NOTHING);
 }
 
 #[test]
 fn a_port_that_another_host_serves_stays_tracked() {
-    const SERVER: &str = "10.88.0.2:80";
-    for tool in Tool::ALL {
+    for (tool, family) in Tool::each(&Tool::ALL) {
         let Line { client, node, server } = &Line::new().unwrap();
+        let (port, at) = (&like(family, PORT), &like(family, "10.88.0.2:80"));
         let rule = "nat PREROUTING -p tcp --dport 8080 -j DNAT --to-destination 10.88.0.2:80";
-        let place = tool.hang(node, PREROUTING, "tcp dport 8080 dnat to 10.88.0.2:80", rule);
-        reaches(client, PORT, server, SERVER).unwrap();
+        let place = tool.hang(family, node, PREROUTING, "tcp dport 8080 dnat to 10.88.0.2:80", rule);
+        reaches(client, port, server, at).unwrap();
         naive(node, "tcp dport 8080 notrack", "tcp sport 8080 notrack");
-        assert!(reaches(client, PORT, server, SERVER).is_err(), "{tool:?}: translated untracked");
+        assert!(reaches(client, port, server, at).is_err(), "{tool:?} {family}: translated untracked");
         without_naive(node);
 
-        judge(node, &serves_at(&[8080], "10.77.0.1/32")).is("Refused").says(&["NT004 HostPort", &place]);
+        let own = like(family, "10.77.0.1/32");
+        judge(node, &serves_at(&[8080], &own)).is("Refused").says(&["NT004 HostPort", &place]);
         judge(node, &serves(&[8080, 81])).is("Programmed").says(&["NT004 HostPort: TCP 8080 is", &place]);
-        reaches(client, PORT, server, SERVER).unwrap();
-        other_port_is_bypassed(client, node);
+        reaches(client, port, server, at).unwrap();
+        other_port_is_bypassed(family, client, node);
     }
 }
 
@@ -47,8 +49,13 @@ fn a_port_that_another_host_serves_stays_tracked() {
 fn a_server_that_has_gone_leaves_no_rule_that_keeps_its_clients_from_another() {
     const SERVER: &str = "10.88.0.2:80";
     let Line { client, node, server } = &Line::new().unwrap();
-    let place =
-        Tool::Nft.hang(node, PREROUTING, "ip daddr 10.77.0.1 tcp dport 8080 dnat to 10.88.0.2:80", "");
+    let place = Tool::Nft.hang(
+        Family::Ipv4,
+        node,
+        PREROUTING,
+        "ip daddr 10.77.0.1 tcp dport 8080 dnat to 10.88.0.2:80",
+        "",
+    );
     naive(node, "tcp dport 8080 notrack", "tcp sport 8080 notrack");
     traffic::tcp(client, node, PORT).unwrap();
     // Its listener went with the connection.
@@ -61,26 +68,28 @@ fn a_server_that_has_gone_leaves_no_rule_that_keeps_its_clients_from_another() {
 
 #[test]
 fn a_redirected_port_and_the_one_behind_it_stay_tracked() {
-    const LOCAL: &str = "10.77.0.1:8081";
-    for tool in Tool::ALL {
+    for (tool, family) in Tool::each(&Tool::ALL) {
         let Pair { client, node } = &Pair::new().unwrap();
+        let (port, at) = (&like(family, PORT), &like(family, "10.77.0.1:8081"));
         let rule = "nat PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 8081";
-        let place = tool.hang(node, PREROUTING, "tcp dport 8080 redirect to :8081", rule);
-        for port in [8080, 8081] {
-            reaches(client, PORT, node, LOCAL).unwrap();
-            naive(node, &format!("tcp dport {port} notrack"), &format!("tcp sport {port} notrack"));
-            assert!(reaches(client, PORT, node, LOCAL).is_err(), "{tool:?}: {port} untracked");
+        let place = tool.hang(family, node, PREROUTING, "tcp dport 8080 redirect to :8081", rule);
+        for number in [8080, 8081] {
+            reaches(client, port, node, at).unwrap();
+            naive(node, &format!("tcp dport {number} notrack"), &format!("tcp sport {number} notrack"));
+            assert!(reaches(client, port, node, at).is_err(), "{tool:?} {family}: {number} untracked");
             without_naive(node);
         }
-        judge(node, &serves(&[8081])).is("Refused").says(&["NT004 HostPort", &place]);
+        judge(node, &serves_at(&[8081], &like(family, "10.77.0.1/32")))
+            .is("Refused")
+            .says(&["NT004 HostPort", &place]);
         judge(node, &serves(&[8080, 8081, 81]))
             .is("Programmed")
             .says(&["NT004 HostPort: TCP 8080 is", &place])
             .says(&["NT004 HostPort: TCP 8081 is", &place]);
-        reaches(client, PORT, node, LOCAL).unwrap();
-        traffic::tcp(client, node, LOCAL).unwrap();
+        reaches(client, port, node, at).unwrap();
+        traffic::tcp(client, node, at).unwrap();
         assert!(!entries(node, 8081).unwrap().is_empty());
-        other_port_is_bypassed(client, node);
+        other_port_is_bypassed(family, client, node);
     }
 }
 
@@ -114,7 +123,7 @@ fn published_ports_are_found_through_a_jump_and_a_map() {
     judged.is("Programmed").says(&["NT004 HostPort: TCP 8080 is", &place]);
     judged.says(&["NT004 HostPort: TCP 8443 is", &place]);
     reaches(client, PORT, server, SERVER).unwrap();
-    other_port_is_bypassed(client, node);
+    other_port_is_bypassed(Family::Ipv4, client, node);
 
     // The other half of the same connections: what comes back from the server, before there is any.
     flush(node);
@@ -136,7 +145,7 @@ fn a_connection_that_outlives_its_rule_keeps_its_tuples_until_it_is_gone() {
     let Pair { client, node } = &Pair::new().unwrap();
     // As a firewall would: without its rules the translation's chain alone does not track.
     track(node).unwrap();
-    Tool::Nft.hang(node, PREROUTING, "tcp dport 8080 redirect to :8081", "");
+    Tool::Nft.hang(Family::Ipv4, node, PREROUTING, "tcp dport 8080 redirect to :8081", "");
     let open = || {
         let mut open =
             Connection::translated(client, PORT.parse().unwrap(), node, LOCAL.parse().unwrap()).unwrap();
@@ -144,7 +153,7 @@ fn a_connection_that_outlives_its_rule_keeps_its_tuples_until_it_is_gone() {
         open
     };
     let (mut harmed, mut spared) = (open(), open());
-    Tool::Nft.empty(node, "prerouting", "");
+    Tool::Nft.empty(Family::Ipv4, node, "prerouting", "");
     naive(node, "tcp dport 8081 notrack", "tcp sport 8081 notrack");
     assert!(harmed.talk().is_err(), "its replies were translated untracked");
     node.nft("delete table inet naive").unwrap();
@@ -163,7 +172,7 @@ fn a_connection_that_outlives_its_rule_keeps_its_tuples_until_it_is_gone() {
     }
     assert!(!said.contains("NT004"), "{said}");
     spared.talk().unwrap();
-    other_port_is_bypassed(client, node);
+    other_port_is_bypassed(Family::Ipv4, client, node);
 
     drop(spared);
     flush(node);

@@ -1,6 +1,7 @@
 //! Nodes that are full of rules, none of which needs the entry of the flow: nothing is to be said against it.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use notrack_core::net::Family;
 use notrack_lab::{End, Line, Namespace, Pair, run_ok_with_input, veth};
 use notrack_netns::agent::server;
 use notrack_netns::track;
@@ -89,6 +90,7 @@ fn an_unrelated_port_is_translated() {
     for tool in Tool::ALL {
         let pair = pair();
         tool.hang(
+            Family::Ipv4,
             &pair.node,
             "nat hook prerouting priority dstnat",
             "tcp dport 9999 dnat to 10.77.0.2:99",

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use notrack_core::net::Family;
 use notrack_lab::{Namespace, Pair, wait_until};
 use notrack_netns::agent::{Live, PATIENCE, Policies};
 use notrack_netns::traffic::{Connection, entries};
@@ -16,13 +17,14 @@ fn synproxy(tool: Tool, node: &Namespace) -> String {
     node.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", "0").unwrap();
     let raw = "filter hook prerouting priority raw";
     tool.hang(
+        Family::Ipv4,
         node,
         raw,
         "tcp dport 80 tcp flags syn / fin,syn,rst,ack notrack",
         "raw PREROUTING -p tcp --dport 80 --syn -j CT --notrack",
     );
     let input = "filter hook input priority filter";
-    let place = tool.hang(
+    let place = tool.hang(Family::Ipv4,
         node,
         input,
         "tcp dport 80 ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm",
@@ -30,7 +32,7 @@ fn synproxy(tool: Tool, node: &Namespace) -> String {
          --wscale 7 --mss 1460",
     );
     let invalid = "filter INPUT -m conntrack --ctstate INVALID -j DROP";
-    tool.hang(node, input, "ct state invalid drop", invalid);
+    tool.hang(Family::Ipv4, node, input, "ct state invalid drop", invalid);
     place
 }
 
@@ -65,6 +67,7 @@ fn untracked_packets_that_are_diverted_refuse() {
         node.ip("rule add fwmark 7 blackhole priority 10").unwrap();
         node.ip("rule delete priority 0").unwrap();
         let place = tool.hang(
+            Family::Ipv4,
             node,
             "filter hook prerouting priority mangle",
             "ct state untracked meta mark set 7",
@@ -79,8 +82,28 @@ fn untracked_packets_that_are_diverted_refuse() {
     }
 }
 
+#[test]
+fn untracked_packets_that_are_only_logged_are_no_finding() {
+    for tool in Tool::ALL {
+        let Pair { client, node } = &Pair::new().unwrap();
+        tool.hang(
+            Family::Ipv4,
+            node,
+            "filter hook input priority filter",
+            "ct state untracked counter log prefix \"untracked \"",
+            "filter INPUT -m conntrack --ctstate UNTRACKED -j LOG --log-prefix untracked",
+        );
+        naive(node, "tcp dport 80 notrack", "tcp sport 80 notrack");
+        reaches(client, PORT, node, PORT).unwrap();
+        without_naive(node);
+        judge(node, &serves(&[80])).is_clean();
+        reaches(client, PORT, node, PORT).unwrap();
+        assert_eq!(entries(node, 80).unwrap(), NOTHING, "{tool:?}");
+    }
+}
+
 fn limit(tool: Tool, node: &Namespace) -> String {
-    tool.hang(
+    tool.hang(Family::Ipv4,
         node,
         "filter hook input priority filter",
         "tcp dport 80 tcp flags syn / fin,syn,rst,ack ct count over 3 reject with tcp reset",
@@ -147,6 +170,7 @@ fn what_a_firewall_refuses_by_the_state_alone_does_not_come_in() {
         let Pair { client, node } = &Pair::new().unwrap();
         let input = "filter hook input priority filter";
         let place = tool.hang(
+            Family::Ipv4,
             node,
             input,
             "tcp dport 80 ct state new drop",

@@ -1,7 +1,11 @@
 //! Rules of other programs by each tool, rules by hand, and what the agent says.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use anyhow::Result;
+use ipnet::Ipv4Net;
+use notrack_core::net::Family;
 use notrack_lab::{Namespace, run_ok};
 use notrack_netns::agent::{Policies, once_command, policy};
 use notrack_netns::traffic::Connection;
@@ -20,52 +24,108 @@ impl Tool {
     pub const ALL: [Tool; 3] = [Tool::Nft, Tool::IptablesNft, Tool::IptablesLegacy];
     pub const IPTABLES: [Tool; 2] = [Tool::IptablesNft, Tool::IptablesLegacy];
 
-    fn program(self) -> &'static str {
+    /// Each with each family.
+    pub fn each(tools: &[Tool]) -> Vec<(Tool, Family)> {
+        let both = |tool: &Tool| Family::ALL.map(|family| (*tool, family));
+        tools.iter().flat_map(both).collect()
+    }
+
+    /// The program; `action` as in `-restore`.
+    pub fn program(self, family: Family, action: &str) -> String {
+        let six = if family == Family::Ipv6 { "6" } else { "" };
         match self {
-            Tool::Nft => "nft",
-            Tool::IptablesNft => "iptables-nft",
-            Tool::IptablesLegacy => "iptables-legacy",
+            Tool::Nft => "nft".to_owned(),
+            Tool::IptablesNft => format!("ip{six}tables-nft{action}"),
+            Tool::IptablesLegacy => format!("ip{six}tables-legacy{action}"),
         }
     }
 
     /// Runs iptables with the words of `arguments`.
-    pub fn iptables(self, host: &Namespace, arguments: &str) -> Result<String> {
-        run_ok(host.command(self.program()).args(arguments.split_whitespace()))
+    pub fn iptables(self, family: Family, host: &Namespace, arguments: &str) -> Result<String> {
+        run_ok(host.command(&self.program(family, "")).args(arguments.split_whitespace()))
     }
 
-    /// Adds a rule: `base` and `rule` as nft writes them, `iptables` as table, chain and the rest. Returns how evidence
-    /// names the rule. The chain of nft is called as its hook, its table is `ip site`.
-    pub fn hang(self, host: &Namespace, base: &str, rule: &str, iptables: &str) -> String {
-        self.try_hang(host, base, rule, iptables).unwrap()
-    }
-
-    /// The same, of a rule that the kernel may not know.
-    pub fn try_hang(self, host: &Namespace, base: &str, rule: &str, iptables: &str) -> Result<String> {
+    /// Adds a rule: `base` and `rule` as nft writes them, `iptables` as table, chain and the rest; IPv4 addresses in them
+    /// become those of the family. Returns how evidence names the rule. The chain of nft is called as its hook, its table is
+    /// `ip site` or `ip6 site`.
+    pub fn hang(self, family: Family, host: &Namespace, base: &str, rule: &str, iptables: &str) -> String {
+        let ip = like(family, "ip");
         if self == Tool::Nft {
             let hook = base.split(' ').nth(2).unwrap();
-            host.nft(&format!("table ip site {{\n chain {hook} {{\n type {base}\n {rule}\n }}\n}}\n"))?;
-            return Ok(place(host, "ip site", hook));
+            let rule = like(family, rule);
+            host.nft(&format!("table {ip} site {{\n chain {hook} {{\n type {base}\n {rule}\n }}\n}}\n"))
+                .unwrap();
+            return place(host, &format!("{ip} site"), hook);
         }
         let (table, rest) = iptables.split_once(' ').unwrap();
-        let chain = rest.split(' ').next().unwrap();
-        self.iptables(host, &format!("-w -t {table} -A {rest}"))?;
-        Ok(match self {
-            Tool::IptablesNft => place(host, &format!("ip {table}"), chain).replace("ip ", "iptables "),
-            _ => {
-                let rules = self.iptables(host, &format!("-t {table} -S {chain}"))?;
-                let number = rules.lines().filter(|line| line.starts_with("-A ")).count();
-                format!("iptables-legacy {table}, chain {chain}, rule {number}: ")
+        let (chain, rest) = (rest.split(' ').next().unwrap(), like(family, rest));
+        self.iptables(family, host, &format!("-w -t {table} -A {rest}")).unwrap();
+        match self {
+            Tool::IptablesNft => {
+                place(host, &format!("{ip} {table}"), chain).replacen(&ip, &format!("{ip}tables"), 1)
             }
-        })
+            _ => {
+                let rules = self.iptables(family, host, &format!("-t {table} -S {chain}")).unwrap();
+                let number = rules.lines().filter(|line| line.starts_with("-A ")).count();
+                format!("{ip}tables-legacy {table}, chain {chain}, rule {number}: ")
+            }
+        }
     }
 
     /// Takes the rules of a chain away again.
-    pub fn empty(self, host: &Namespace, hook: &str, iptables: &str) {
+    pub fn empty(self, family: Family, host: &Namespace, hook: &str, iptables: &str) {
         match self {
-            Tool::Nft => drop(host.nft(&format!("flush chain ip site {hook}")).unwrap()),
-            _ => drop(self.iptables(host, &format!("-w -t {iptables}")).unwrap()),
+            Tool::Nft => {
+                let ip = like(family, "ip");
+                drop(host.nft(&format!("flush chain {ip} site {hook}")).unwrap());
+            }
+            _ => drop(self.iptables(family, host, &format!("-w -t {iptables}")).unwrap()),
         }
     }
+}
+
+/// A text about IPv4 in the words of a family: `10.77.0.1:80` as `[fd77::1]:80`, `10.77.0.0/24` as `fd77::/64`, `ip saddr`
+/// as `ip6 saddr`.
+pub fn like(family: Family, text: &str) -> String {
+    const AROUND: [char; 7] = [' ', ',', ';', '\n', '\'', '[', ']'];
+    let of_six = |address: Ipv4Addr| {
+        let [_, network, _, host] = address.octets();
+        match (network, host) {
+            (0, 0) => "::".to_owned(),
+            (_, 0) => format!("fd{network}::"),
+            _ => format!("fd{network}::{host}"),
+        }
+    };
+    let word = |word: &str| {
+        if let Ok(end) = word.parse::<SocketAddrV4>() {
+            return format!("[{}]:{}", of_six(*end.ip()), end.port());
+        }
+        if let Ok(network) = word.parse::<Ipv4Net>() {
+            let length = match network.prefix_len() {
+                24 => 64,
+                other => u32::from(other) * 4,
+            };
+            return format!("{}/{length}", of_six(network.addr()));
+        }
+        word.parse().map_or_else(|_| word.replace("ip", "ip6"), of_six)
+    };
+    match family {
+        Family::Ipv4 => text.to_owned(),
+        Family::Ipv6 => text
+            .split_inclusive(AROUND)
+            .map(|piece| {
+                let bare = piece.trim_end_matches(AROUND);
+                let changes = bare == "ip" || bare.starts_with(|c: char| c.is_ascii_digit());
+                if changes { word(bare) + &piece[bare.len()..] } else { piece.to_owned() }
+            })
+            .collect(),
+    }
+}
+
+/// Runs `ip` about IPv4, or the like of it about IPv6.
+pub fn ip(family: Family, host: &Namespace, words: &str) {
+    let flag = if family == Family::Ipv6 { "-6 " } else { "" };
+    host.ip(&format!("{flag}{}", like(family, words))).unwrap();
 }
 
 /// How evidence names the last rule of a chain of nf_tables.
@@ -156,17 +216,17 @@ pub fn serves(ports: &[u16]) -> String {
 
 /// This node serves TCP ports on some of its addresses.
 pub fn serves_at(ports: &[u16], addresses: &str) -> String {
-    flow("Server", ports, &format!(", serverAddresses: [{addresses}]"))
+    flow("Server", ports, &format!(", serverAddresses: ['{addresses}']"))
 }
 
 /// This node asks TCP ports of a network.
 pub fn asks(ports: &[u16], network: &str) -> String {
-    flow("Client", ports, &format!(", peers: [{{cidr: {network}}}]"))
+    flow("Client", ports, &format!(", peers: [{{cidr: '{network}'}}]"))
 }
 
 /// This node routes to TCP ports of a network.
 pub fn routes(ports: &[u16], network: &str) -> String {
-    flow("Forward", ports, &format!(", serverAddresses: [{network}]"))
+    flow("Forward", ports, &format!(", serverAddresses: ['{network}']"))
 }
 
 /// Whether data go both ways over a new connection to an address that another host's listener is behind.
