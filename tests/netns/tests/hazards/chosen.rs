@@ -2,6 +2,7 @@
 //! have no more than a port's number in common with what a policy names.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use notrack_core::net::Family;
 use notrack_lab::{Line, run_ok};
 use notrack_netns::agent::policy;
 use notrack_netns::traffic::{self, Connection, entries};
@@ -22,7 +23,13 @@ fn gateway(tool: Tool) -> (Line, String) {
     line.server.ip("route del default").unwrap();
     let base = "nat hook postrouting priority srcnat";
     let iptables = "nat POSTROUTING -p tcp -o eth1 -j MASQUERADE --to-ports 8080";
-    let place = tool.hang(&line.node, base, "meta l4proto tcp oifname eth1 masquerade to :8080", iptables);
+    let place = tool.hang(
+        Family::Ipv4,
+        &line.node,
+        base,
+        "meta l4proto tcp oifname eth1 masquerade to :8080",
+        iptables,
+    );
     (line, place)
 }
 
