@@ -212,10 +212,10 @@ fn completed(
         return Err((HazardKind::PodPolicy, evidence));
     }
     if missing.len() > MOST_ADAPTERS || missing.is_empty() {
-        let missing = missing.len();
-        return Err(drops(format!(
-            "{missing} rules would be missing, more than the {MOST_ADAPTERS} that are added"
-        )));
+        return Err(drops(match missing.len() {
+            0 => "no rule would answer it".to_owned(),
+            _ => format!("more rules would be missing than the {MOST_ADAPTERS} that are added"),
+        }));
     }
     let mut tables = stops().filter_map(|stop| rules.tables.get(stop.base.0));
     if let Some(table) = tables.find(|table| table.owner.is_some()) {
@@ -273,6 +273,9 @@ fn missing<'a>(
             backend: table.id.backend,
         };
         for packets in own.iter().flat_map(|region| kind.boxes(region)) {
+            if adapters.len() > MOST_ADAPTERS {
+                return adapters;
+            }
             adapters.insert(Adapter {
                 policy: policy.name.clone(),
                 table: table.id.clone(),
@@ -383,5 +386,7 @@ fn each<T>(boxes: Vec<Untracked>, values: &[T], set: impl Fn(&mut Untracked, &T)
         set(&mut packets, value);
         packets
     };
-    boxes.iter().flat_map(|packets| values.iter().map(|value| with(packets, value))).collect()
+    // A firewall with thousands of bans: one too many is as good as all.
+    let all = boxes.iter().flat_map(|packets| values.iter().map(|value| with(packets, value)));
+    all.take(MOST_ADAPTERS + 1).collect()
 }

@@ -14,7 +14,7 @@ use crate::net::Family;
 
 /// Deeper jumps are refused by the kernel (`NFT_JUMP_STACK_SIZE`).
 const DEEPEST_JUMP: usize = 16;
-/// Rules times regions that are looked at in one chain.
+/// Parts of rules times regions that are looked at in one chain.
 const MOST_STEPS: usize = 1_000_000;
 
 /// What tracking says of a packet.
@@ -171,7 +171,6 @@ impl<'a> Walk<'a> {
             }
             let here = Here { chain: name, rule, depth, at: at.unwrap_or(number) };
             let mut left = Left::default();
-            self.steps += live.len();
             if self.steps > MOST_STEPS || live.len() > MOST_PARTS {
                 self.give_up(here, live);
                 live = Vec::new();
@@ -179,6 +178,12 @@ impl<'a> Walk<'a> {
             }
             for region in live {
                 self.rule(here, region, &mut left);
+                if left.onward.len() > MOST_PARTS {
+                    left.onward = merged(left.onward);
+                }
+                if left.onward.len() > MOST_PARTS {
+                    self.give_up(here, std::mem::take(&mut left.onward));
+                }
             }
             live = merged(left.onward);
             returned.extend(left.returned);
@@ -209,8 +214,13 @@ impl<'a> Walk<'a> {
                 is_limit: matches!(step, Step::Limit | Step::CountConnections),
                 state: None,
             };
+            // Each comparison may cut a part in many: of a rule with several no more are followed than of a chain.
+            if matched.len() > MOST_PARTS {
+                return self.give_up(here, matched);
+            }
             let mut next = Vec::with_capacity(matched.len());
             for region in matched {
+                self.steps += 1;
                 match step {
                     Step::Match(comparison) => {
                         signal |= self.sight.is_signal(comparison);

@@ -159,3 +159,30 @@ fn ports_that_masqueraded_connections_may_get_are_not_bypassed_by_the_thousand()
 fn is_clean_of(rendered: &Rendered, kind: HazardKind) -> bool {
     of_kind(rendered, kind).is_empty()
 }
+
+/// Twenty rules, each of which would cut each part of the packets in sixty-four: nobody waits for that, and nobody is told
+/// that all is well.
+#[test]
+fn a_firewall_too_odd_to_follow_is_given_up_on_and_named() {
+    let boxes = |seed: u128| {
+        let one = |number: u128| {
+            let (address, port) = ((number * 977 + seed * 131) % 60_000, (number * 331 + seed * 17) % 60_000);
+            vec![(0x0a00_0000 + address * 3, 0x0a00_0000 + address * 3 + 1), (port, port + 2)]
+        };
+        Members::Boxes((0..64).map(one).collect())
+    };
+    let of = |fields: [Field; 2], seed| {
+        Step::Match(Match { fields: fields.into(), inverted: false, of: boxes(seed) })
+    };
+    let source = || [Field::SourceAddress(Family::Ipv4), Field::SourcePort];
+    let odd = |seed: u128| {
+        let steps = vec![of(source(), seed), of(source(), seed + 100), Step::Verdict(HostVerdict::Drop)];
+        rule(&format!("odd {seed} drop"), steps)
+    };
+    let mut rules: Vec<HostRule> = (0..20).map(odd).collect();
+    rules.push(established());
+    rules.push(new_to(80));
+    let rendered = judged(&server(HTTP), vec![input(rules)]);
+    let found = of_kind(&rendered, HazardKind::HostFirewallDrops);
+    assert!(found.iter().any(|found| found.effect == Effect::Blocked), "{:#?}", rendered.findings);
+}
