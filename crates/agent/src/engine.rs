@@ -227,9 +227,10 @@ impl Engine {
         };
         let mut facts = facts.clone();
         let (mut rendered, present) = self.complete(intent, &mut facts)?;
+        let interfaces = facts.host.surroundings.interfaces.clone();
         // First those that are there, then those that came until the rules were in place.
         for is_again in [false, true] {
-            let lasts = self.lasting.begin(&intent.rule_set, &rendered.table, &earlier)?;
+            let lasts = self.lasting.begin(&intent.rule_set, &interfaces, &rendered.table, &earlier)?;
             if lasts {
                 facts.lasting = self.lasting.tuples();
                 rendered = render(&intent.rule_set, &facts, self.settings.lease)?;

@@ -2,15 +2,17 @@
 //! policy takes effect, until they leave it. The kernel's own rules hold them for the next agent.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notrack_core::compile::RuleSet;
 use notrack_core::diff::Observed;
+use notrack_core::host::Interface;
 use notrack_core::nf::eval::evaluate;
 use notrack_core::nf::expr::Expr;
 use notrack_core::nf::{Hook, Table};
-use notrack_core::packet::{Packet, Tuple};
+use notrack_core::packet::{Packet, Tuple, interface_matches};
 use notrack_core::rules::{Half, half_of_chain, is_lease, lasting_of, policy_of_chain};
 use notrack_netlink::conntrack::{Conntrack, Filter};
 use notrack_netlink::facts;
@@ -98,19 +100,25 @@ impl Lasting {
         Ok(())
     }
 
-    /// Adds the connections of the table that a policy which keeps them would bypass from now on. Returns whether there
-    /// are any.
+    /// Adds the connections of the table that would be bypassed from now on and are to stay tracked: by policies that keep
+    /// them, or by flows that name any of these interfaces. Returns whether there are any.
     pub fn begin(
         &mut self,
         rule_set: &RuleSet,
+        interfaces: &[Interface],
         next: &Table,
         earlier: &Earlier<'_>,
     ) -> Result<bool, NetlinkError> {
-        let policies = rule_set.policies().iter().filter(|policy| policy.keeps_entries);
-        let keeping: BTreeSet<&str> = policies.map(|policy| policy.name.as_str()).collect();
-        if keeping.is_empty() {
+        let policies = || rule_set.policies().iter();
+        if !policies().any(|policy| policy.may_keep_entries()) {
             return Ok(false);
         }
+        let keeping: BTreeSet<&str> =
+            policies().filter(|policy| policy.keeps_entries).map(|policy| policy.name.as_str()).collect();
+        let patterns = || policies().flat_map(|policy| &policy.flows).flat_map(|flow| &flow.interfaces);
+        let is_named = |name: &&str| patterns().any(|pattern| interface_matches(pattern, name));
+        let names: Vec<&str> =
+            interfaces.iter().map(|interface| interface.name.as_str()).filter(is_named).collect();
         // A table of hundreds of thousands of entries is not read for nothing.
         if matches!(earlier, Earlier::Table(table) if *table == next) {
             return Ok(false);
@@ -118,13 +126,18 @@ impl Lasting {
         let mut found = BTreeSet::new();
         Conntrack::open()?.dump(&Filter::default(), |entry| {
             let Some(tuple) = facts::tuple(&entry.original) else { return };
-            let packet = Packet::amid(tuple, "");
-            for hook in [Hook::Prerouting, Hook::Output] {
-                let Some(chain) = evaluate(next, hook, &packet).notrack_in else { continue };
-                let kept = policy_of_chain(&chain).is_some_and(|policy| keeping.contains(policy));
-                if kept && !earlier.bypassed(hook, &packet, &chain) {
-                    let is_reply = half_of_chain(&chain) == Some(Half::FromServer);
-                    found.insert(if is_reply { tuple.mirrored() } else { tuple });
+            // What matches on some interface alone is not evicted, so that it lasts whatever its policy says.
+            for interface in iter::once("").chain(names.iter().copied()) {
+                let packet = Packet::amid(tuple, interface);
+                for hook in [Hook::Prerouting, Hook::Output] {
+                    let Some(chain) = evaluate(next, hook, &packet).notrack_in else { continue };
+                    let kept = !interface.is_empty()
+                        && evaluate(next, hook, &Packet::amid(tuple, "")).notrack_in.is_none()
+                        || policy_of_chain(&chain).is_some_and(|policy| keeping.contains(policy));
+                    if kept && !earlier.bypassed(hook, &packet, &chain) {
+                        let is_reply = half_of_chain(&chain) == Some(Half::FromServer);
+                        found.insert(if is_reply { tuple.mirrored() } else { tuple });
+                    }
                 }
             }
         })?;

@@ -60,7 +60,7 @@ pub fn judge(rule_set: &RuleSet, facts: &NodeFacts, hook: Hook, packet: &Packet)
         let Some(owner) = owner(rule_set, facts, reading, ends, &packet.interface) else { continue };
         let fits =
             if error { owner.compensation.icmp_errors } else { fits(owner, reading, ends.proto, packet) };
-        let lasts = owner.keeps_entries && !error && facts.lasting.contains(&ends.as_client_sends());
+        let lasts = owner.may_keep_entries() && !error && facts.lasting.contains(&ends.as_client_sends());
         if fits && !lasts && owner.mode == Mode::Enforce {
             return Judgement::Bypassed(owner.name.clone());
         }

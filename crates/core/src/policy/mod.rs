@@ -125,6 +125,12 @@ impl ValidatedPolicy {
         self.expires.is_some_and(|end| end <= now)
     }
 
+    /// Whether connections of before may stay tracked: all of them where that is asked for, and else those of flows that name
+    /// interfaces, because an entry does not tell whether it is one to delete.
+    pub fn may_keep_entries(&self) -> bool {
+        self.keeps_entries || self.flows.iter().any(|flow| !flow.interfaces.is_empty())
+    }
+
     /// The order in which policies own what they share: the older first, then by name. Policies from files
     /// have no creation time and come after those that have one.
     pub fn precedence(&self) -> (i64, &str) {

@@ -240,7 +240,7 @@ fn add_policy_chains(table: &mut Table, policy: &ValidatedPolicy, facts: &NodeFa
         let count = Statement::Counter(counter.as_str().into());
         match policy.mode {
             Mode::Enforce => {
-                if policy.keeps_entries {
+                if policy.may_keep_entries() {
                     rules.extend(lasting::rules(table, half, facts));
                 }
                 rules.push(Rule(vec![Statement::Notrack]));

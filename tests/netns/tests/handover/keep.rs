@@ -10,6 +10,11 @@ fn kept(role: Role) -> String {
     format!("{}\n  existingEntries: Keep\n", role.policy().trim_end())
 }
 
+/// Of what comes in and goes out by one interface: an entry does not tell by which.
+fn by_interface(role: Role) -> String {
+    role.policy().replace("action: NoTrack,", "action: NoTrack, interfaces: [\"eth*\"],")
+}
+
 /// How many connections the kernel's rules keep tracked.
 fn lasting(node: &Namespace) -> usize {
     let Ok(listed) = run_ok(node.command("nft").args(["list", "table", "inet", "notrack-dev"])) else {
@@ -74,15 +79,19 @@ fn kept_connections_stay_tracked_until_they_end() {
 
 #[test]
 fn kept_connections_outlive_their_policy_and_so_do_the_others() {
-    for role in [Role::Server, Role::Client] {
+    for (role, policy) in
+        [Role::Server, Role::Client].map(|role| [(role, kept(role)), (role, by_interface(role))]).concat()
+    {
         let site = Site::new("0");
         let node = site.node();
         let mut talks = site.talks(role);
-        let policies = Policies::of(&kept(role)).unwrap();
+        let policies = Policies::of(&policy).unwrap();
         let _agent = Live::start(node, &policies, &[]).unwrap();
         let mut bypassed = site.talks(role);
         assert_eq!(lasting(node), talks.len());
-        assert!(bypassed.iter().all(|talk| talk.entry(node).is_none()));
+        assert!(bypassed.iter().all(|talk| talk.entry(node).is_none()), "{policy}");
+        talks.iter_mut().for_each(Talk::must_go_on);
+        assert!(talks.iter().all(|talk| talk.entry(node).is_some()), "{policy}");
 
         policies.remove("policy.yaml").unwrap();
         wait_until("the end of the bypass", PATIENCE, || !node.ruleset().unwrap().contains("notrack-dev"))
