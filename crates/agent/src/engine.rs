@@ -44,6 +44,9 @@ pub enum EngineError {
     /// Which rules other programs have is not known.
     #[error("other programs' rules cannot all be read, and so not judged: {0}")]
     Unread(String),
+    /// What else decides how packets go is not known.
+    #[error("this node's devices, routing and balancers cannot all be read, and so not judged: {0}")]
+    Surroundings(String),
     /// The rules that other programs' firewalls need are not known.
     #[error("the rules added to other programs' firewalls are not known: {0}")]
     Adapters(#[from] AdapterError),
@@ -63,7 +66,9 @@ impl EngineError {
         match self {
             EngineError::Render(_) => "RenderFailed",
             EngineError::Nft(_) => "CommitFailed",
-            EngineError::Tracking(_) | EngineError::Unread(_) => "FactsUnknown",
+            EngineError::Tracking(_) | EngineError::Unread(_) | EngineError::Surroundings(_) => {
+                "FactsUnknown"
+            }
             EngineError::Adapters(_) => "AdaptersUnknown",
             EngineError::NotProgrammed { .. } => "NotProgrammed",
         }
@@ -76,7 +81,9 @@ impl EngineError {
             EngineError::Tracking(error)
             | EngineError::Nft(NftError::Netlink(error))
             | EngineError::Adapters(AdapterError::Netlink(error)) => error.is_transient(),
-            EngineError::Nft(NftError::Unsteady { .. })
+            // Devices that come and go interrupt the listing of them.
+            EngineError::Surroundings(_)
+            | EngineError::Nft(NftError::Unsteady { .. })
             | EngineError::Adapters(Gone { .. } | Unsteady { .. }) => true,
             _ => false,
         }
