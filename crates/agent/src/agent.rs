@@ -136,7 +136,10 @@ impl Agent {
         let is_new = self.is_new;
         let facts = match self.engine.facts(&intent, is_new, addresses) {
             Ok(facts) => facts,
-            Err(error) => return self.failed(&error, is_new),
+            Err(error) => {
+                self.metrics.attempted(error.reason());
+                return self.failed(&error, is_new);
+            }
         };
         self.is_new = false;
         if is_new || self.failure.is_some() || self.is_outdated(&facts) {

@@ -125,9 +125,14 @@ impl Metrics {
         }
     }
 
-    /// An attempt to apply: how long it took and how it ended ("ok" or the name of the step that failed).
-    pub fn applied(&self, seconds: f64, result: &str) {
+    /// An attempt to apply: how it ended ("ok" or the name of the step that failed).
+    pub fn attempted(&self, result: &str) {
         self.applies.with_label_values(&[result]).inc();
+    }
+
+    /// An attempt that came past the facts, and how long it took.
+    pub fn applied(&self, seconds: f64, result: &str) {
+        self.attempted(result);
         self.apply_seconds.observe(seconds);
     }
 
