@@ -14,6 +14,7 @@
 
 pub mod compile;
 pub mod diff;
+pub mod evidence;
 pub mod facts;
 pub mod guard;
 pub mod hazard;
