@@ -19,7 +19,7 @@ use crate::engine::{Engine, EngineError, Programmed, Settings};
 use crate::evict::{Done, Eviction};
 use crate::intent::{Intent, Source};
 use crate::metrics::Metrics;
-use crate::report::{Facts, Plan, Report, report};
+use crate::report::{Facts, Plan, Report, Since, report};
 use crate::sampler::Sampler;
 use crate::shown::Shown;
 
@@ -56,7 +56,7 @@ pub struct Agent {
     /// Since when other programs' rules could not be read for all their changes.
     unsettled: Option<Instant>,
     counters: BTreeMap<String, CounterValue>,
-    since: BTreeMap<(String, String), (String, Timestamp)>,
+    since: Since,
     evicted: u64,
     /// Entries that policies in mode Audit would evict, and when they are to be counted again.
     evictable: BTreeMap<String, u64>,
@@ -87,7 +87,7 @@ impl Agent {
             failure: None,
             unsettled: None,
             counters: BTreeMap::new(),
-            since: BTreeMap::new(),
+            since: Since::default(),
             evicted: 0,
             evictable: BTreeMap::new(),
             count_at: None,

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
+use notrack_api::ConditionStatus;
+use notrack_api::condition::{PROGRAMMED, READY};
 use notrack_core::diff::{Op, Transaction};
 use notrack_core::facts::Tracked;
 use notrack_core::nf::Table;
@@ -24,6 +26,7 @@ use crate::cluster::source::PlanSource;
 use crate::engine::Settings;
 use crate::handover::{Before, Handover};
 use crate::intent::{FolderSource, Source};
+use crate::report::condition_of;
 use crate::{lock, prove};
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(24 * 3600);
@@ -117,11 +120,12 @@ fn once(mut agent: Agent) -> ExitCode {
     let width = report.policies.iter().map(|policy| policy.name.len()).max().unwrap_or_default().max(6);
     println!("{:width$}  {:11}  MESSAGE", "POLICY", "STATE");
     for policy in &report.policies {
-        let message = policy.status.conditions.last().map_or("", |condition| condition.message.as_str());
+        let ready = condition_of(&policy.status.conditions, READY);
+        let message = ready.map_or("", |condition| condition.message.as_str());
         println!("{:width$}  {:11}  {message}", policy.name, policy.state.name());
     }
-    let node = report.node.conditions.first();
-    let applied = node.is_some_and(|condition| condition.status == notrack_api::ConditionStatus::True);
+    let programmed = condition_of(&report.node.conditions, PROGRAMMED);
+    let applied = programmed.is_some_and(|condition| condition.status == ConditionStatus::True);
     let good =
         applied && agent.bad_files() == 0 && report.policies.iter().all(|policy| policy.state.is_good());
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

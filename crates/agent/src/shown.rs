@@ -7,7 +7,7 @@ use notrack_api::ConditionStatus;
 use notrack_api::condition::READY;
 use notrack_runtime::server::Source;
 
-use crate::report::Report;
+use crate::report::{Report, condition_of};
 
 /// A step that takes longer hangs: sweeping a table of millions of entries, the longest work there is, takes minutes.
 const STUCK: Duration = Duration::from_secs(600);
@@ -46,7 +46,7 @@ impl Source for Shown {
 
     fn ready(&self) -> Result<(), String> {
         let Some(report) = self.get() else { return Err("the policies were not programmed yet".to_owned()) };
-        match report.node.conditions.iter().find(|condition| condition.type_ == READY) {
+        match condition_of(&report.node.conditions, READY) {
             Some(condition) if condition.status == ConditionStatus::True => Ok(()),
             Some(condition) => Err(format!("{}: {}", condition.reason, condition.message)),
             None => Err("nothing is known yet".to_owned()),
