@@ -18,7 +18,7 @@ use crate::cluster::source::News;
 use crate::engine::{Engine, EngineError, Programmed, Settings};
 use crate::evict::{Done, Eviction};
 use crate::intent::{Intent, Source};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Seen};
 use crate::report::{Facts, Plan, Report, Since, report};
 use crate::sampler::Sampler;
 use crate::shown::Shown;
@@ -302,7 +302,7 @@ impl Agent {
 
     fn take_sample(&mut self) {
         match self.sampler.take() {
-            Ok(()) => self.metrics.sampled(self.sampler.sample, self.sampler.assessment.level),
+            Ok(()) => {}
             Err(error) => tracing::warn!("the connection table's figures are not known: {error}"),
         }
         match self.engine.counters() {
@@ -340,10 +340,18 @@ impl Agent {
             evictable: &self.evictable,
             idle: &self.idle,
         });
-        self.metrics.reported(&report.policies, self.source.bad_files());
-        if let Source::Plan(source) = &self.source {
-            let followed = if source.followed().is_some() { "Followed" } else { "Pending" };
-            self.metrics.plan_seen(source.trouble().map_or(followed, |trouble| trouble.reason()));
+        let seen = Seen {
+            sample: self.sampler.sample,
+            level: self.sampler.assessment.level,
+            policies: &report.policies,
+            bad_files: self.source.bad_files(),
+            plan: match &self.source {
+                Source::Plan(source) => Some(source.state()),
+                Source::Folder(_) => None,
+            },
+        };
+        if let Err(error) = self.metrics.saw(&seen) {
+            tracing::error!("the metrics are not brought up to date: {error}");
         }
         self.shown.set(report);
     }
