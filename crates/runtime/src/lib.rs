@@ -1,7 +1,15 @@
-//! What the programs share: tracing, the metrics and health server, shutdown.
+//! What the programs share.
+//!
+//! ```text
+//! logging ── structured logs
+//! metrics ── made, listed, shown as of one moment    server ── /metrics, /healthz, /readyz, /status
+//! shutdown ── the signals that end a program         bucket ── a budget of writes
+//! api_server ── how Kubernetes is asked, and what its errors say
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod api_server;
+pub mod bucket;
 pub mod logging;
 pub mod metrics;
 pub mod server;
