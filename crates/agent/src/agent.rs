@@ -13,6 +13,7 @@ use notrack_core::idle::Idle;
 use notrack_core::policy::Mode;
 use notrack_core::rules::counter_name;
 use notrack_netlink::facts;
+use notrack_runtime::reminder::Reminder;
 
 use crate::cluster::source::News;
 use crate::engine::{Engine, EngineError, Programmed, Settings};
@@ -66,6 +67,18 @@ pub struct Agent {
     idle: Idle,
     sweep_at: Option<Instant>,
     renew_at: Option<Instant>,
+    said: Said,
+}
+
+/// What was said of each thing that may go wrong at every step.
+#[derive(Debug, Default)]
+struct Said {
+    borne: Reminder,
+    failed: Reminder,
+    renewal: Reminder,
+    figures: Reminder,
+    counters: Reminder,
+    metrics: Reminder,
 }
 
 impl Agent {
@@ -95,6 +108,7 @@ impl Agent {
             idle: Idle::default(),
             sweep_at: None,
             renew_at: None,
+            said: Said::default(),
         })
     }
 
@@ -194,10 +208,15 @@ impl Agent {
     fn failed(&mut self, error: &EngineError, is_new: bool) {
         let message = error.to_string();
         if self.is_borne(error, is_new) {
-            return tracing::warn!("what is programmed stands and is looked at again: {message}");
+            if self.said.borne.is_due(&message, Instant::now()) {
+                tracing::warn!("what is programmed stands and is looked at again: {message}");
+            }
+            return;
+        }
+        if self.said.failed.is_due(&message, Instant::now()) {
+            tracing::error!(reason = error.reason(), "{message}");
         }
         if self.failure.as_ref().is_none_or(|(_, known)| *known != message) {
-            tracing::error!(reason = error.reason(), "{message}");
             // Entries that were made for a change which did not come about.
             self.sweep_at = Some(Instant::now() + SECOND_SWEEP);
         }
@@ -296,14 +315,18 @@ impl Agent {
         }
         match self.engine.renew(&programmed.table) {
             Ok(()) => self.renew_at = Some(Instant::now() + lease / RENEWALS),
-            Err(error) => tracing::warn!("the kernel lease was not renewed and is tried again: {error}"),
+            Err(error) if self.said.renewal.is_due(&error.to_string(), Instant::now()) => {
+                tracing::warn!("the kernel lease was not renewed and is tried again: {error}");
+            }
+            Err(_) => {}
         }
     }
 
     fn take_sample(&mut self) {
-        match self.sampler.take() {
-            Ok(()) => {}
-            Err(error) => tracing::warn!("the connection table's figures are not known: {error}"),
+        if let Err(error) = self.sampler.take()
+            && self.said.figures.is_due(&error.to_string(), Instant::now())
+        {
+            tracing::warn!("the connection table's figures are not known: {error}");
         }
         match self.engine.counters() {
             Ok(counters) => {
@@ -315,7 +338,10 @@ impl Agent {
                 let in_force = self.programmed.as_ref().map_or(&none, |programmed| &programmed.policies);
                 self.idle.observe(in_force, packets, Timestamp::now().as_second());
             }
-            Err(error) => tracing::warn!("the policies' counters are not known: {error}"),
+            Err(error) if self.said.counters.is_due(&error.to_string(), Instant::now()) => {
+                tracing::warn!("the policies' counters are not known: {error}");
+            }
+            Err(_) => {}
         }
     }
 
@@ -350,7 +376,9 @@ impl Agent {
                 Source::Folder(_) => None,
             },
         };
-        if let Err(error) = self.metrics.saw(&seen) {
+        if let Err(error) = self.metrics.saw(&seen)
+            && self.said.metrics.is_due(&error.to_string(), Instant::now())
+        {
             tracing::error!("the metrics are not brought up to date: {error}");
         }
         self.shown.set(report);
