@@ -35,9 +35,12 @@ pub enum EngineError {
     /// The rules were not made.
     #[error(transparent)]
     Render(#[from] RenderError),
-    /// The kernel did not take them, or could not be read.
+    /// nf_tables could not be read.
     #[error(transparent)]
-    Nft(#[from] NftError),
+    Read(NftError),
+    /// The kernel did not take them.
+    #[error(transparent)]
+    Commit(NftError),
     /// Whether the node tracks at all is not known.
     #[error(transparent)]
     Tracking(#[from] NetlinkError),
@@ -65,7 +68,8 @@ impl EngineError {
     pub fn reason(&self) -> &'static str {
         match self {
             EngineError::Render(_) => "RenderFailed",
-            EngineError::Nft(_) => "CommitFailed",
+            EngineError::Read(_) => "ReadFailed",
+            EngineError::Commit(_) => "CommitFailed",
             EngineError::Tracking(_) | EngineError::Unread(_) | EngineError::Surroundings(_) => {
                 "FactsUnknown"
             }
@@ -79,11 +83,13 @@ impl EngineError {
         use AdapterError::{Gone, Unsteady};
         match self {
             EngineError::Tracking(error)
-            | EngineError::Nft(NftError::Netlink(error))
+            | EngineError::Read(NftError::Netlink(error))
+            | EngineError::Commit(NftError::Netlink(error))
             | EngineError::Adapters(AdapterError::Netlink(error)) => error.is_transient(),
             // Devices that come and go interrupt the listing of them.
             EngineError::Surroundings(_)
-            | EngineError::Nft(NftError::Unsteady { .. })
+            | EngineError::Read(NftError::Unsteady { .. })
+            | EngineError::Commit(NftError::Unsteady { .. })
             | EngineError::Adapters(Gone { .. } | Unsteady { .. }) => true,
             _ => false,
         }
@@ -181,12 +187,12 @@ impl Engine {
     ) -> Result<NodeFacts, EngineError> {
         let tracked = self.tracked()?;
         if !self.lasting.is_adopted() {
-            self.lasting.adopt(self.nft.observe()?.as_ref());
+            self.lasting.adopt(self.observe()?.as_ref());
         }
         if is_new || self.lasting.is_due() {
             self.lasting.forget_ended()?;
         }
-        let generation = self.nft.generation()?;
+        let generation = self.generation()?;
         let mut kept = intent.kept.clone();
         let asked = intent.asked.iter().cloned().chain(resolver::kept());
         kept.extend(asked.filter(|server| intent.concerns(server, addresses)));
@@ -207,7 +213,7 @@ impl Engine {
     /// Who tracks depends on the ruleset: asked again when that has changed, and now and then, because legacy
     /// iptables rules change without a new generation of nf_tables.
     fn tracked(&mut self) -> Result<Tracked, EngineError> {
-        let generation = self.nft.generation()?;
+        let generation = self.generation()?;
         if let Some((known, since, tracked)) = self.tracked
             && known == generation
             && since.elapsed() < TRACKING_LOOKUP
@@ -230,7 +236,7 @@ impl Engine {
         let before = before.filter(|_| !self.in_doubt);
         let earlier = match before {
             Some(table) => Earlier::Table(table),
-            None => Earlier::of(self.nft.observe()?.as_ref()),
+            None => Earlier::of(self.observe()?.as_ref()),
         };
         let mut facts = facts.clone();
         let (mut rendered, present) = self.complete(intent, &mut facts)?;
@@ -285,7 +291,7 @@ impl Engine {
     }
 
     fn apply(&mut self, table: &Table, facts: &NodeFacts, before: Option<&Table>) -> Result<(), EngineError> {
-        let observed = self.nft.observe()?;
+        let observed = self.observe()?;
         let transaction = diff(observed.as_ref(), table);
         if transaction.is_empty() {
             return Ok(());
@@ -310,13 +316,21 @@ impl Engine {
                 handover.behind();
                 Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(EngineError::Commit(error)),
         }
     }
 
+    fn observe(&mut self) -> Result<Option<Observed>, EngineError> {
+        self.nft.observe().map_err(EngineError::Read)
+    }
+
+    fn generation(&mut self) -> Result<u32, EngineError> {
+        self.nft.generation().map_err(EngineError::Read)
+    }
+
     fn read_back(&mut self, table: &Table) -> Result<Option<Observed>, EngineError> {
-        let generation = self.nft.generation()?;
-        let observed = self.nft.observe()?;
+        let generation = self.generation()?;
+        let observed = self.observe()?;
         let rest = diff(observed.as_ref(), table);
         if !rest.is_empty() {
             return Err(EngineError::NotProgrammed { differences: rest.ops.len() });
@@ -332,19 +346,19 @@ impl Engine {
 
     /// Whether the kernel still runs a table, after a step has failed.
     pub fn runs(&mut self, table: &Table) -> bool {
-        self.nft.observe().is_ok_and(|observed| diff(observed.as_ref(), table).is_empty())
+        self.observe().is_ok_and(|observed| diff(observed.as_ref(), table).is_empty())
     }
 
     /// Whether anybody has committed to nf_tables since the rules were read back.
     pub fn is_disturbed(&mut self) -> Result<bool, EngineError> {
-        Ok(self.seen != Some(self.nft.generation()?))
+        Ok(self.seen != Some(self.generation()?))
     }
 
     /// Gives the kernel lease its full time again.
     pub fn renew(&mut self, table: &Table) -> Result<(), EngineError> {
-        let before = self.nft.generation()?;
-        self.nft.commit(&renew(table))?;
-        let after = self.nft.generation()?;
+        let before = self.generation()?;
+        self.nft.commit(&renew(table)).map_err(EngineError::Commit)?;
+        let after = self.generation()?;
         // What others commit meanwhile is no part of what was seen.
         if self.seen == Some(before) && after == before.wrapping_add(1) {
             self.seen = Some(after);
@@ -354,6 +368,27 @@ impl Engine {
 
     /// Packets and bytes per counter.
     pub fn counters(&mut self) -> Result<BTreeMap<String, CounterValue>, EngineError> {
-        Ok(self.nft.counters()?)
+        self.nft.counters().map_err(EngineError::Read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_step_that_failed() {
+        let netlink = || NetlinkError::Timeout { what: "list" };
+        for (error, reason) in [
+            (EngineError::Read(netlink().into()), "ReadFailed"),
+            (EngineError::Read(NftError::Unsteady { tries: 8 }), "ReadFailed"),
+            (EngineError::Commit(netlink().into()), "CommitFailed"),
+            (EngineError::Tracking(netlink()), "FactsUnknown"),
+            (EngineError::Unread("set x".to_owned()), "FactsUnknown"),
+            (EngineError::Surroundings("IPVS".to_owned()), "FactsUnknown"),
+            (EngineError::NotProgrammed { differences: 1 }, "NotProgrammed"),
+        ] {
+            assert_eq!(error.reason(), reason, "{error}");
+        }
     }
 }
