@@ -15,7 +15,8 @@ use notrack_core::nf::Table;
 use notrack_netlink::adapters;
 use notrack_netlink::facts;
 use notrack_netlink::nft::{Netfilter, Nft};
-use notrack_runtime::{server, shutdown};
+use notrack_runtime::server;
+use notrack_runtime::shutdown::Shutdown;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -48,6 +49,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => {}
     }
     let mode = args.mode()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Ahead of all work: a signal that comes meanwhile ends the agent once it is done.
+    let stop = match args.once {
+        true => None,
+        false => {
+            let _context = runtime.enter();
+            Some(Shutdown::listen()?)
+        }
+    };
     let labels = args::labels(&args.node_labels);
     let source = match &mode {
         Mode::Folder(folder) => {
@@ -69,13 +79,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         lease: args.keep_without_agent.unwrap_or(default).lifetime(),
     };
     let agent = Agent::open(source, settings)?;
-    if args.once {
-        return Ok(once(agent));
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Some(stop) = stop else { return Ok(once(agent)) };
     match mode {
-        Mode::Folder(folder) => runtime.block_on(live(agent, &args, folder))?,
-        Mode::Node(name) => runtime.block_on(cluster::live::live(agent, &args, name))?,
+        Mode::Folder(folder) => runtime.block_on(live(agent, &args, folder, stop))?,
+        Mode::Node(name) => runtime.block_on(cluster::live::live(agent, &args, name, stop))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -132,7 +139,7 @@ fn once(mut agent: Agent) -> ExitCode {
 }
 
 /// Until a signal asks to stop. The rules stay then: an upgrade must not lose a packet.
-async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<()> {
+async fn live(mut agent: Agent, args: &Args, folder: PathBuf, mut stop: Shutdown) -> anyhow::Result<()> {
     server::start(args.listen, agent.shown.clone(), agent.metrics.registry.clone())?;
     let (changed, mut changes) = mpsc::channel(1);
     let _watcher = watch(&folder, changed)?;
@@ -142,13 +149,11 @@ async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled: Option<Instant> = None;
-    let stop = shutdown::requested();
-    tokio::pin!(stop);
     loop {
         let at = settled.unwrap_or_else(Instant::now);
         tokio::select! {
-            signal = &mut stop => {
-                tracing::info!(signal = signal?, "stopped; the rules stay");
+            signal = stop.requested() => {
+                tracing::info!(signal, "stopped; the rules stay");
                 return Ok(());
             }
             Some(()) = changes.recv() => settled = Some(Instant::now() + SETTLE),

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::runtime::watcher::DefaultBackoff;
-use notrack_runtime::{server, shutdown};
+use notrack_runtime::server;
+use notrack_runtime::shutdown::Shutdown;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -36,7 +37,12 @@ struct Reporter {
 }
 
 /// Runs the agent of the node `name`.
-pub async fn live(mut agent: Agent, args: &Args, name: String) -> anyhow::Result<()> {
+pub async fn live(
+    mut agent: Agent,
+    args: &Args,
+    name: String,
+    mut stop: Shutdown,
+) -> anyhow::Result<()> {
     server::start(args.listen, agent.shown.clone(), agent.metrics.registry.clone())?;
     let clients = Clients::open().await?;
     let (tell, mut news) = mpsc::channel(4);
@@ -45,12 +51,10 @@ pub async fn live(mut agent: Agent, args: &Args, name: String) -> anyhow::Result
     tracing::info!(node = %name, status = %args.listen, "started");
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let stop = shutdown::requested();
-    tokio::pin!(stop);
     loop {
         tokio::select! {
-            signal = &mut stop => {
-                tracing::info!(signal = signal?, "stopped; the rules stay");
+            signal = stop.requested() => {
+                tracing::info!(signal, "stopped; the rules stay");
                 follower.abort();
                 return Ok(());
             }
