@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use notrack_api::NodePlanStatus;
 use notrack_core::diff::CounterValue;
 use notrack_core::facts::NodeFacts;
 use notrack_core::idle::Idle;
@@ -384,15 +383,16 @@ impl Agent {
         self.shown.set(report);
     }
 
-    /// The status of the plan and how often its figures are written, where there is a plan to write it to.
-    pub fn plan_status(&self) -> Option<(NodePlanStatus, Duration)> {
+    /// The report whose part on the node is the plan's status, and how often its figures are written, where there is a
+    /// plan to write it to.
+    pub fn plan_report(&self) -> Option<(Arc<Report>, Duration)> {
         let Source::Plan(source) = &self.source else { return None };
         let report = self.shown.get().filter(|_| source.takes_reports())?;
-        Some((report.node, source.report_every()))
+        Some((report, source.report_every()))
     }
 
     /// The last report.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> Arc<Report> {
         self.shown.get().unwrap_or_default()
     }
 

@@ -1,6 +1,6 @@
 //! What the agent's server shows.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use notrack_api::ConditionStatus;
@@ -15,7 +15,7 @@ const STUCK: Duration = Duration::from_secs(600);
 /// The last report; written by the agent alone.
 #[derive(Default)]
 pub struct Shown {
-    report: RwLock<Option<Report>>,
+    report: RwLock<Option<Arc<Report>>>,
     /// When the last step began.
     began: RwLock<Option<Instant>>,
 }
@@ -23,7 +23,7 @@ pub struct Shown {
 impl Shown {
     /// Shows a report from now on.
     pub fn set(&self, report: Report) {
-        *self.report.write().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        *self.report.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(report));
     }
 
     /// Notes that a step begins.
@@ -32,7 +32,7 @@ impl Shown {
     }
 
     /// The last report.
-    pub fn get(&self) -> Option<Report> {
+    pub fn get(&self) -> Option<Arc<Report>> {
         self.report.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -54,6 +54,6 @@ impl Source for Shown {
     }
 
     fn status(&self) -> serde_json::Value {
-        serde_json::to_value(self.get()).unwrap_or_default()
+        serde_json::to_value(self.get().as_deref()).unwrap_or_default()
     }
 }

@@ -127,9 +127,10 @@ impl Reporter {
 
     /// Begins to write where a report is due.
     fn look(&mut self, agent: &Agent) {
-        let Some((status, every)) = agent.plan_status() else { return };
-        if self.pace.is_due(&status, every, Instant::now()) {
-            self.writing = Some(Box::pin(report::write(self.client.clone(), self.name.clone(), status)));
+        let Some((report, every)) = agent.plan_report() else { return };
+        if self.pace.is_due(&report.node, every, Instant::now()) {
+            let (client, name) = (self.client.clone(), self.name.clone());
+            self.writing = Some(Box::pin(report::write(client, name, report.node.clone())));
         }
     }
 
