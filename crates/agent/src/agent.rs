@@ -216,28 +216,29 @@ impl Agent {
             tracing::error!(reason = error.reason(), "{message}");
         }
         if self.failure.as_ref().is_none_or(|(_, known)| *known != message) {
-            // Entries that were made for a change which did not come about.
+            // The handover has made entries for a change that was then refused: they are swept.
             self.sweep_at = Some(Instant::now() + SECOND_SWEEP);
         }
         if self.engine.is_in_doubt() {
             self.sweep_at.get_or_insert(Instant::now() + SECOND_SWEEP);
         }
         self.failure = Some((error.reason(), message));
-        // Whether the old rules are still there is for the kernel to say.
+        // A step that failed may have removed the old rules: the kernel is asked.
         self.stands = match &self.programmed {
             Some(programmed) => self.engine.runs(&programmed.table),
             None => false,
         };
     }
 
-    /// Whether what is programmed is not in question yet: others are changing their rules just now.
+    /// Whether the error is no failure yet: others are changing their rules just now, and what was programmed stands.
     fn is_borne(&mut self, error: &EngineError, is_new: bool) -> bool {
         let stood = self.programmed.is_some() && self.failure.is_none();
         let stands = stood && !is_new && error.is_transient();
         stands && self.unsettled.get_or_insert_with(Instant::now).elapsed() < UNSETTLED
     }
 
-    /// For a table alone that the kernel runs: another one's entries are those of connections that are tracked now.
+    /// Sweeps for a table that the kernel runs, and for no other: a table that it does not run bypasses nothing, and the
+    /// entries are those of connections that are tracked.
     fn sweep_if_due(&mut self) {
         let may_sweep = self.stands && (self.failure.is_some() || !self.engine.is_in_doubt());
         if may_sweep && self.sweep_at.is_some_and(|at| at <= Instant::now()) {

@@ -11,11 +11,14 @@ use notrack_core::facts::{NodeFacts, Tracked};
 use notrack_core::hazard::Finding;
 use notrack_core::host::Adapter;
 use notrack_core::nf::Table;
-use notrack_core::rules::{RenderError, Rendered, render};
-use notrack_netlink::adapters::{self, AdapterError, Present};
+use notrack_core::rules::{Rendered, render};
+use notrack_netlink::adapters::{self, Present};
 use notrack_netlink::nft::{Netfilter, Nft, NftError};
 use notrack_netlink::socket::NetlinkError;
-use thiserror::Error;
+
+mod error;
+
+pub use error::EngineError;
 
 use crate::evict::Stop;
 use crate::facts::{self, Observations};
@@ -28,73 +31,6 @@ use crate::ssh::Ssh;
 
 /// How often it is looked up at least who tracks.
 const TRACKING_LOOKUP: Duration = Duration::from_secs(60);
-
-/// Which step failed: the variant is the metric's label and the condition's reason.
-#[derive(Debug, Error)]
-pub enum EngineError {
-    /// The rules were not made.
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    /// nf_tables could not be read.
-    #[error(transparent)]
-    Read(NftError),
-    /// The kernel did not take them.
-    #[error(transparent)]
-    Commit(NftError),
-    /// Whether the node tracks at all is not known.
-    #[error(transparent)]
-    Tracking(#[from] NetlinkError),
-    /// Which rules other programs have is not known.
-    #[error("other programs' rules cannot all be read, and so not judged: {0}")]
-    Unread(String),
-    /// What else decides how packets go is not known.
-    #[error("this node's devices, routing and balancers cannot all be read, and so not judged: {0}")]
-    Surroundings(String),
-    /// The rules that other programs' firewalls need are not known.
-    #[error("the rules added to other programs' firewalls are not known: {0}")]
-    Adapters(#[from] AdapterError),
-    /// The kernel took the rules and yet runs others.
-    #[error(
-        "the kernel does not run what was programmed: {differences} differences remain; does another program change table inet notrack-dev?"
-    )]
-    NotProgrammed {
-        /// How many operations would be needed.
-        differences: usize,
-    },
-}
-
-impl EngineError {
-    /// The name of the step.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            EngineError::Render(_) => "RenderFailed",
-            EngineError::Read(_) => "ReadFailed",
-            EngineError::Commit(_) => "CommitFailed",
-            EngineError::Tracking(_) | EngineError::Unread(_) | EngineError::Surroundings(_) => {
-                "FactsUnknown"
-            }
-            EngineError::Adapters(_) => "AdaptersUnknown",
-            EngineError::NotProgrammed { .. } => "NotProgrammed",
-        }
-    }
-
-    /// Whether other programs' changes came in between, and nothing else is wrong.
-    pub fn is_transient(&self) -> bool {
-        use AdapterError::{Gone, Unsteady};
-        match self {
-            EngineError::Tracking(error)
-            | EngineError::Read(NftError::Netlink(error))
-            | EngineError::Commit(NftError::Netlink(error))
-            | EngineError::Adapters(AdapterError::Netlink(error)) => error.is_transient(),
-            // Devices that come and go interrupt the listing of them.
-            EngineError::Surroundings(_)
-            | EngineError::Read(NftError::Unsteady { .. })
-            | EngineError::Commit(NftError::Unsteady { .. })
-            | EngineError::Adapters(Gone { .. } | Unsteady { .. }) => true,
-            _ => false,
-        }
-    }
-}
 
 /// What the kernel runs, as it was read back.
 #[derive(Clone, Debug)]
@@ -177,8 +113,8 @@ impl Engine {
         })
     }
 
-    /// The node's facts now, for what is wanted of it. Where that `is_new`, everything that it may harm is looked for
-    /// first.
+    /// The node's facts now. `is_new` tells that nobody has looked yet for what these rules may harm: then nothing is
+    /// taken from an earlier look.
     pub fn facts(
         &mut self,
         intent: &Intent,
@@ -266,8 +202,9 @@ impl Engine {
         })
     }
 
-    /// Renders, and adds what the host's own firewall needs for it first: alone that accepts nothing. Where it cannot be
-    /// added the policies that need it are blocked, and no other. Returns what was there before as well.
+    /// Renders, and adds the rules that the host's own firewall needs for it. They come before the bypass, because alone
+    /// they accept nothing. Where they cannot be added, the policies that need them are blocked, and no others. Returns
+    /// the rules that were there before, too: those that nobody needs any more go after the bypass.
     fn complete(
         &mut self,
         intent: &Intent,
@@ -369,26 +306,5 @@ impl Engine {
     /// Packets and bytes per counter.
     pub fn counters(&mut self) -> Result<BTreeMap<String, CounterValue>, EngineError> {
         self.nft.counters().map_err(EngineError::Read)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reason_is_the_step_that_failed() {
-        let netlink = || NetlinkError::Timeout { what: "list" };
-        for (error, reason) in [
-            (EngineError::Read(netlink().into()), "ReadFailed"),
-            (EngineError::Read(NftError::Unsteady { tries: 8 }), "ReadFailed"),
-            (EngineError::Commit(netlink().into()), "CommitFailed"),
-            (EngineError::Tracking(netlink()), "FactsUnknown"),
-            (EngineError::Unread("set x".to_owned()), "FactsUnknown"),
-            (EngineError::Surroundings("IPVS".to_owned()), "FactsUnknown"),
-            (EngineError::NotProgrammed { differences: 1 }, "NotProgrammed"),
-        ] {
-            assert_eq!(error.reason(), reason, "{error}");
-        }
     }
 }
