@@ -12,13 +12,9 @@ use notrack_core::hazard::Finding;
 use notrack_core::host::Adapter;
 use notrack_core::nf::Table;
 use notrack_core::rules::{Rendered, render};
-use notrack_netlink::adapters::{self, Present};
-use notrack_netlink::nft::{Netfilter, Nft, NftError};
+use notrack_netlink::adapters::Present;
+use notrack_netlink::nft::{Nft, NftError};
 use notrack_netlink::socket::NetlinkError;
-
-mod error;
-
-pub use error::EngineError;
 
 use crate::evict::Stop;
 use crate::facts::{self, Observations};
@@ -28,6 +24,12 @@ use crate::intent::Intent;
 use crate::lasting::{Earlier, Lasting};
 use crate::resolver;
 use crate::ssh::Ssh;
+
+mod error;
+mod kernel;
+
+pub use error::EngineError;
+use kernel::Kernel;
 
 /// How often it is looked up at least who tracks.
 const TRACKING_LOOKUP: Duration = Duration::from_secs(60);
@@ -66,19 +68,9 @@ pub struct Settings {
     pub owns_table: bool,
 }
 
-/// Takes back what no policy needs any more, once nothing is bypassed for it.
-fn remove_adapters(mut present: BTreeSet<Present>, wanted: &BTreeSet<Adapter>) -> Result<(), EngineError> {
-    let wanted: BTreeSet<String> = wanted.iter().map(Adapter::comment).collect();
-    present.retain(|rule| !wanted.contains(&rule.comment));
-    if !present.is_empty() {
-        adapters::apply(&[], &present)?;
-    }
-    Ok(())
-}
-
 /// Drives nf_tables.
-pub struct Engine {
-    nft: Nft,
+pub struct Engine<N = Nft> {
+    nft: N,
     settings: Settings,
     /// Ends what is evicted for a table that is about to change.
     eviction: Stop,
@@ -99,7 +91,13 @@ impl Engine {
     /// Opens nf_tables of this network namespace.
     pub fn open(settings: Settings, eviction: Stop) -> Result<Engine, NftError> {
         let nft = if settings.owns_table { Nft::open()? } else { Nft::open_without_owning()? };
-        Ok(Engine {
+        Ok(Engine::with(nft, settings, eviction))
+    }
+}
+
+impl<N: Kernel> Engine<N> {
+    fn with(nft: N, settings: Settings, eviction: Stop) -> Engine<N> {
+        Engine {
             nft,
             settings,
             eviction,
@@ -110,7 +108,7 @@ impl Engine {
             seen: None,
             in_doubt: false,
             tried: None,
-        })
+        }
     }
 
     /// The node's facts now. `is_new` tells that nobody has looked yet for what these rules may harm: then nothing is
@@ -187,7 +185,7 @@ impl Engine {
                 self.apply(&rendered.table, &facts, before)?;
             }
         }
-        remove_adapters(present, &rendered.adapters)?;
+        self.remove_adapters(present, &rendered.adapters)?;
         let observed = self.read_back(&rendered.table)?;
         self.tried = None;
         Ok(Programmed {
@@ -211,7 +209,7 @@ impl Engine {
         facts: &mut NodeFacts,
     ) -> Result<(Rendered, BTreeSet<Present>), EngineError> {
         let rendered = render(&intent.rule_set, facts, self.settings.lease)?;
-        let present = adapters::present()?;
+        let present = self.nft.adapters()?;
         let is_there = |adapter: &Adapter| {
             let comment = adapter.comment();
             present.iter().any(|rule| rule.comment == comment)
@@ -221,10 +219,26 @@ impl Engine {
         if missing.is_empty() {
             return Ok((rendered, present));
         }
-        let Err(error) = adapters::apply(&missing, &BTreeSet::new()) else { return Ok((rendered, present)) };
+        let Err(error) = self.nft.change_adapters(&missing, &BTreeSet::new()) else {
+            return Ok((rendered, present));
+        };
         tracing::warn!("the host's firewall cannot be completed: {error}");
         facts.host = self.host.unadaptable(error.to_string());
         Ok((render(&intent.rule_set, facts, self.settings.lease)?, present))
+    }
+
+    /// Takes back what no policy needs any more, once nothing is bypassed for it.
+    fn remove_adapters(
+        &mut self,
+        mut present: BTreeSet<Present>,
+        wanted: &BTreeSet<Adapter>,
+    ) -> Result<(), EngineError> {
+        let wanted: BTreeSet<String> = wanted.iter().map(Adapter::comment).collect();
+        present.retain(|rule| !wanted.contains(&rule.comment));
+        if !present.is_empty() {
+            self.nft.change_adapters(&[], &present)?;
+        }
+        Ok(())
     }
 
     fn apply(&mut self, table: &Table, facts: &NodeFacts, before: Option<&Table>) -> Result<(), EngineError> {
@@ -308,3 +322,6 @@ impl Engine {
         self.nft.counters().map_err(EngineError::Read)
     }
 }
+
+#[cfg(test)]
+mod tests;
