@@ -121,7 +121,8 @@ impl<N: Kernel> Engine<N> {
     ) -> Result<NodeFacts, EngineError> {
         let tracked = self.tracked()?;
         if !self.lasting.is_adopted() {
-            self.lasting.adopt(self.observe()?.as_ref());
+            let observed = self.observe()?;
+            self.lasting.adopt(observed.as_ref());
         }
         if is_new || self.lasting.is_due() {
             self.lasting.forget_ended()?;
@@ -302,7 +303,8 @@ impl<N: Kernel> Engine<N> {
 
     /// Whether anybody has committed to nf_tables since the rules were read back.
     pub fn is_disturbed(&mut self) -> Result<bool, EngineError> {
-        Ok(self.seen != Some(self.generation()?))
+        let generation = self.generation()?;
+        Ok(self.seen != Some(generation))
     }
 
     /// Gives the kernel lease its full time again.

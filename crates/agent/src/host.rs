@@ -26,13 +26,16 @@ const REST: u32 = 10;
 const NAT_LOOK: Duration = Duration::from_secs(30);
 const NAT_LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Gives the translated connections of servers with these ports, and whether there are more than are listed.
+type ReadTranslated = fn(&[(Proto, PortRange)]) -> Result<(Vec<Translated>, bool), NetlinkError>;
+
 /// How each part is read.
 #[derive(Clone, Copy, Debug)]
 struct Readers {
     legacy: fn() -> u64,
     rules: fn() -> Result<HostRules, NetlinkError>,
     surroundings: fn() -> Surroundings,
-    translated: fn(&[(Proto, PortRange)]) -> Result<(Vec<Translated>, bool), NetlinkError>,
+    translated: ReadTranslated,
 }
 
 impl Default for Readers {

@@ -230,7 +230,7 @@ mod tests {
         for family in metrics.registry.gather() {
             for metric in family.get_metric() {
                 let labels: Vec<&str> = metric.get_label().iter().map(|label| label.value()).collect();
-                let value = metric.get_counter().value() + metric.get_gauge().value();
+                let value = metric.get_counter().get_value() + metric.get_gauge().get_value();
                 shown.push((format!("{} {}", family.name(), labels.join(" ")), value));
             }
         }

@@ -215,7 +215,7 @@ fn bypasses(policy: &ValidatedPolicy) -> bool {
 
 /// What was found of a policy, that it is idle included.
 fn found(facts: &Facts<'_>, policy: &ValidatedPolicy) -> Vec<Finding> {
-    let all = facts.programmed.map_or(&[][..], |programmed| &programmed.findings);
+    let all = facts.programmed.map_or(&[][..], |programmed| programmed.findings.as_slice());
     let own = all.iter().filter(|finding| finding.policy == policy.name).cloned();
     own.chain(facts.idle.finding(&policy.name, facts.now.as_second())).collect()
 }
@@ -226,13 +226,10 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy) -> PolicyRepor
     let Verdict { reason, message } = verdict(state, &found, facts.failure.as_ref());
     let is_programmed = matches!(state, State::Programmed | State::Auditing | State::Ineffective);
     let object = Object::of(policy);
-    let conditions = [
-        (ACCEPTED, state != State::Refused),
-        (PROGRAMMED, is_programmed),
-        (READY, state.is_good()),
-    ]
-    .map(|(kind, holds)| facts.condition((&object, kind), status(holds), (reason, &message)))
-    .into();
+    let conditions =
+        [(ACCEPTED, state != State::Refused), (PROGRAMMED, is_programmed), (READY, state.is_good())]
+            .map(|(kind, holds)| facts.condition((&object, kind), status(holds), (reason, &message)))
+            .into();
     let of_hazard = |finding: &Finding| match finding.cause {
         Cause::Hazard(kind) => Some((kind, finding.effect)),
         Cause::Exception => None,

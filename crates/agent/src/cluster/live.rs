@@ -37,12 +37,7 @@ struct Reporter {
 }
 
 /// Runs the agent of the node `name`.
-pub async fn live(
-    mut agent: Agent,
-    args: &Args,
-    name: String,
-    mut stop: Shutdown,
-) -> anyhow::Result<()> {
+pub async fn live(mut agent: Agent, args: &Args, name: String, mut stop: Shutdown) -> anyhow::Result<()> {
     server::start(args.listen, agent.shown.clone(), agent.metrics.registry.clone())?;
     let clients = Clients::open().await?;
     let (tell, mut news) = mpsc::channel(4);

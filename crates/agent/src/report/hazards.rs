@@ -32,10 +32,7 @@ pub(super) fn seen_here(found: &[Finding]) -> Vec<api::HazardFound> {
     };
     let mut own: Vec<&Finding> = found.iter().filter(is_own).collect();
     own.sort_by_key(|finding| Reverse(finding.effect));
-    own.into_iter()
-        .filter_map(|finding| hazard(finding, MOST_EVIDENCE_IN_PLAN))
-        .take(MOST_IN_PLAN)
-        .collect()
+    own.into_iter().filter_map(|finding| hazard(finding, MOST_EVIDENCE_IN_PLAN)).take(MOST_IN_PLAN).collect()
 }
 
 fn hazard(finding: &Finding, most: usize) -> Option<api::HazardFound> {
@@ -84,7 +81,8 @@ mod tests {
 
     #[test]
     fn no_command_is_told_in_part() {
-        let command = "iptables-nft -t filter -I INPUT 3 -p tcp --dport 80 -m conntrack --ctstate UNTRACKED -j ACCEPT";
+        let command =
+            "iptables-nft -t filter -I INPUT 3 -p tcp --dport 80 -m conntrack --ctstate UNTRACKED -j ACCEPT";
         let blocked = Finding {
             evidence: format!("ip filter, chain INPUT: would drop; missing: {}", [command; 12].join("; ")),
             ..found(HazardKind::HostFirewallDrops, Effect::Blocked)

@@ -32,8 +32,9 @@ pub(super) fn alone(facts: &mut Facts<'_>, policies: &[PolicyReport]) -> api::No
         (None, None) => ("Pending", "the policies were not read yet".to_owned()),
     };
     let good = status(facts.failure.is_none() && facts.programmed.is_some());
-    let conditions =
-        [PROGRAMMED, READY].map(|kind| facts.condition((&Object::Node, kind), good, (reason, &message))).into();
+    let conditions = [PROGRAMMED, READY]
+        .map(|kind| facts.condition((&Object::Node, kind), good, (reason, &message)))
+        .into();
     let digest = facts.programmed.and_then(|programmed| programmed.digest.as_ref());
     api::NodePlanStatus {
         programmed_digest: digest.map(ToString::to_string),

@@ -21,16 +21,13 @@ pub(super) struct Verdict {
 }
 
 /// `failure` is why the kernel does not run what is wanted: reason and message.
-pub(super) fn verdict(
-    state: State,
-    found: &[Finding],
-    failure: Option<&(&'static str, String)>,
-) -> Verdict {
+pub(super) fn verdict(state: State, found: &[Finding], failure: Option<&(&'static str, String)>) -> Verdict {
     Verdict { reason: reason(state, found, failure), message: message(state, found, failure) }
 }
 
 fn reason(state: State, found: &[Finding], failure: Option<&(&'static str, String)>) -> &'static str {
-    let cause = |effect| found.iter().find(|finding| finding.effect == effect).map(|finding| finding.cause.name());
+    let cause =
+        |effect| found.iter().find(|finding| finding.effect == effect).map(|finding| finding.cause.name());
     let is_idle = |finding: &Finding| {
         finding.effect == Effect::Warning && finding.cause == Cause::Hazard(HazardKind::NothingMatches)
     };

@@ -123,14 +123,20 @@ fn refusing(code: u16, on_write: impl Fn() + Send + Sync + 'static) -> (Client, 
         let path = request.uri().path().to_owned();
         let (code, body) = if request.method() == Method::GET {
             let name = path.rsplit('/').next().unwrap_or_default();
-            (200, json!({
-                "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-                "metadata": {"name": name, "uid": name},
-            }))
+            (
+                200,
+                json!({
+                    "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                    "metadata": {"name": name, "uid": name},
+                }),
+            )
         } else {
             seen.lock().unwrap().push(path);
             on_write();
-            (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "No"}))
+            (
+                code,
+                json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "No"}),
+            )
         };
         let body = Body::from(body.to_string().into_bytes());
         async move { Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(body).unwrap()) }
@@ -157,7 +163,13 @@ fn several() -> Work {
     };
     let compiled = ClusterPlan {
         rule_sets: all.iter().map(|set| (set.digest().clone(), Arc::new(set.clone()))).collect(),
-        nodes: all.iter().map(Some).chain([None]).enumerate().map(|(n, set)| (format!("n{n}"), order(set))).collect(),
+        nodes: all
+            .iter()
+            .map(Some)
+            .chain([None])
+            .enumerate()
+            .map(|(n, set)| (format!("n{n}"), order(set)))
+            .collect(),
         ..ClusterPlan::default()
     };
     work(&World::default(), &compiled, &mut TooLarge::new(), 1)

@@ -59,7 +59,9 @@ mod tests {
     fn shown(registry: &Registry) -> Vec<(String, f64)> {
         let families = registry.gather();
         let metrics = families.iter().flat_map(|family| family.get_metric());
-        metrics.map(|metric| (metric.get_label()[0].value().to_owned(), metric.get_counter().value())).collect()
+        metrics
+            .map(|metric| (metric.get_label()[0].value().to_owned(), metric.get_counter().get_value()))
+            .collect()
     }
 
     #[test]
