@@ -6,27 +6,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use notrack_api::NodePlanStatus;
 use notrack_core::diff::CounterValue;
 use notrack_core::facts::NodeFacts;
 use notrack_core::idle::Idle;
-use notrack_core::policy::Mode;
 use notrack_core::rules::counter_name;
 use notrack_netlink::facts;
+use notrack_runtime::reminder::Reminder;
 
 use crate::cluster::source::News;
 use crate::engine::{Engine, EngineError, Programmed, Settings};
-use crate::evict::{Done, Eviction};
+use crate::evict::Eviction;
 use crate::intent::{Intent, Source};
-use crate::metrics::Metrics;
-use crate::report::{Facts, Plan, Report, report};
+use crate::metrics::{Metrics, Seen};
+use crate::report::{Facts, Plan, Report, Since, report};
 use crate::sampler::Sampler;
 use crate::shown::Shown;
 
+mod sweep;
+
 /// After a change entries may still be made by packets that were on their way.
 const SECOND_SWEEP: Duration = Duration::from_secs(1);
-/// Entries that audited policies would evict are counted again so long after the last time: it reads the whole table.
-const COUNT: Duration = Duration::from_secs(60);
 /// A step waits so long for what it has evicted or counted: most tables are done by then, and its report tells it.
 const EVICTION: Duration = Duration::from_millis(250);
 /// Where other programs change their rules while they are read, what is programmed stands for so long as it was judged.
@@ -39,7 +38,7 @@ pub struct Agent {
     source: Source,
     /// What is wanted now; `None` before the first complete view: nothing is written then.
     intent: Option<Arc<Intent>>,
-    /// Whether it was not looked yet for everything that it may harm.
+    /// Whether nobody has looked yet for everything that it may harm.
     is_new: bool,
     engine: Engine,
     eviction: Eviction,
@@ -56,7 +55,7 @@ pub struct Agent {
     /// Since when other programs' rules could not be read for all their changes.
     unsettled: Option<Instant>,
     counters: BTreeMap<String, CounterValue>,
-    since: BTreeMap<(String, String), (String, Timestamp)>,
+    since: Since,
     evicted: u64,
     /// Entries that policies in mode Audit would evict, and when they are to be counted again.
     evictable: BTreeMap<String, u64>,
@@ -66,6 +65,18 @@ pub struct Agent {
     idle: Idle,
     sweep_at: Option<Instant>,
     renew_at: Option<Instant>,
+    said: Said,
+}
+
+/// What was said of each thing that may go wrong at every step.
+#[derive(Debug, Default)]
+struct Said {
+    borne: Reminder,
+    failed: Reminder,
+    renewal: Reminder,
+    figures: Reminder,
+    counters: Reminder,
+    metrics: Reminder,
 }
 
 impl Agent {
@@ -87,7 +98,7 @@ impl Agent {
             failure: None,
             unsettled: None,
             counters: BTreeMap::new(),
-            since: BTreeMap::new(),
+            since: Since::default(),
             evicted: 0,
             evictable: BTreeMap::new(),
             count_at: None,
@@ -95,6 +106,7 @@ impl Agent {
             idle: Idle::default(),
             sweep_at: None,
             renew_at: None,
+            said: Said::default(),
         })
     }
 
@@ -136,7 +148,10 @@ impl Agent {
         let is_new = self.is_new;
         let facts = match self.engine.facts(&intent, is_new, addresses) {
             Ok(facts) => facts,
-            Err(error) => return self.failed(&error, is_new),
+            Err(error) => {
+                self.metrics.attempted(error.reason());
+                return self.failed(&error, is_new);
+            }
         };
         self.is_new = false;
         if is_new || self.failure.is_some() || self.is_outdated(&facts) {
@@ -191,97 +206,34 @@ impl Agent {
     fn failed(&mut self, error: &EngineError, is_new: bool) {
         let message = error.to_string();
         if self.is_borne(error, is_new) {
-            return tracing::warn!("what is programmed stands and is looked at again: {message}");
+            if self.said.borne.is_due(&message, Instant::now()) {
+                tracing::warn!("what is programmed stands and is looked at again: {message}");
+            }
+            return;
+        }
+        if self.said.failed.is_due(&message, Instant::now()) {
+            tracing::error!(reason = error.reason(), "{message}");
         }
         if self.failure.as_ref().is_none_or(|(_, known)| *known != message) {
-            tracing::error!(reason = error.reason(), "{message}");
-            // Entries that were made for a change which did not come about.
+            // The handover has made entries for a change that was then refused: they are swept.
             self.sweep_at = Some(Instant::now() + SECOND_SWEEP);
         }
         if self.engine.is_in_doubt() {
             self.sweep_at.get_or_insert(Instant::now() + SECOND_SWEEP);
         }
         self.failure = Some((error.reason(), message));
-        // Whether the old rules are still there is for the kernel to say.
+        // A step that failed may have removed the old rules: the kernel is asked.
         self.stands = match &self.programmed {
             Some(programmed) => self.engine.runs(&programmed.table),
             None => false,
         };
     }
 
-    /// Whether what is programmed is not in question yet: others are changing their rules just now.
+    /// Whether the error is no failure yet: others are changing their rules just now, and what was programmed stands.
     fn is_borne(&mut self, error: &EngineError, is_new: bool) -> bool {
         let stood = self.programmed.is_some() && self.failure.is_none();
         let stands = stood && !is_new && error.is_transient();
         stands && self.unsettled.get_or_insert_with(Instant::now).elapsed() < UNSETTLED
-    }
-
-    /// For a table alone that the kernel runs: another one's entries are those of connections that are tracked now.
-    fn sweep_if_due(&mut self) {
-        let may_sweep = self.stands && (self.failure.is_some() || !self.engine.is_in_doubt());
-        if may_sweep && self.sweep_at.is_some_and(|at| at <= Instant::now()) {
-            self.sweep_at = None;
-            if let Some(programmed) = &self.programmed {
-                self.eviction.sweep(programmed.table.clone());
-            }
-        }
-    }
-
-    /// What mode Enforce would evict, for policies in mode Audit: once they are programmed and now and then.
-    fn count_evictable_if_due(&mut self) {
-        if self.counts || self.count_at.is_some_and(|at| at > Instant::now()) {
-            return;
-        }
-        let Some(programmed) = &self.programmed else { return };
-        let policies = programmed.rule_set.policies().iter();
-        let audited: BTreeSet<String> =
-            policies.filter(|policy| policy.mode == Mode::Audit).map(|policy| policy.name.clone()).collect();
-        self.count_at = Some(Instant::now() + COUNT);
-        if audited.is_empty() {
-            return self.evictable.clear();
-        }
-        self.eviction.count(programmed.table.clone(), audited);
-        self.counts = true;
-    }
-
-    /// Takes up what was evicted and counted meanwhile, waiting a while for what is under way.
-    fn take_evicted(&mut self, patience: Duration) {
-        let until = Instant::now() + patience;
-        while let Some(done) = self.eviction.next(until) {
-            self.counts &= !matches!(done, Done::Counted(_));
-            match done {
-                Done::Swept(deleted, failure) => {
-                    self.evicted += deleted;
-                    self.metrics.evicted(deleted);
-                    if deleted > 0 {
-                        tracing::info!(entries = deleted, "deleted entries of traffic that is bypassed now");
-                    }
-                    if let Some(error) = failure {
-                        tracing::warn!("entries of bypassed traffic stay in the table: {error}");
-                    }
-                }
-                Done::Counted(Ok(Some(evictable))) => {
-                    self.evictable = evictable;
-                    self.count_at = Some(Instant::now() + COUNT);
-                }
-                // For a table that is no more.
-                Done::Counted(Ok(None)) => self.count_at = None,
-                Done::Counted(Err(error)) => {
-                    tracing::warn!("what audited policies would evict is not known: {error}");
-                }
-            }
-        }
-    }
-
-    /// Waits out the second sweep, for an agent that will not live to do it.
-    pub fn finish_sweeps(&mut self) {
-        if let Some(at) = self.sweep_at {
-            std::thread::sleep(at.saturating_duration_since(Instant::now()));
-            self.sweep_if_due();
-        }
-        while self.eviction.is_busy() {
-            self.take_evicted(EVICTION);
-        }
     }
 
     fn renew_if_due(&mut self) {
@@ -293,14 +245,18 @@ impl Agent {
         }
         match self.engine.renew(&programmed.table) {
             Ok(()) => self.renew_at = Some(Instant::now() + lease / RENEWALS),
-            Err(error) => tracing::warn!("the kernel lease was not renewed and is tried again: {error}"),
+            Err(error) if self.said.renewal.is_due(&error.to_string(), Instant::now()) => {
+                tracing::warn!("the kernel lease was not renewed and is tried again: {error}");
+            }
+            Err(_) => {}
         }
     }
 
     fn take_sample(&mut self) {
-        match self.sampler.take() {
-            Ok(()) => self.metrics.sampled(self.sampler.sample, self.sampler.assessment.level),
-            Err(error) => tracing::warn!("the connection table's figures are not known: {error}"),
+        if let Err(error) = self.sampler.take()
+            && self.said.figures.is_due(&error.to_string(), Instant::now())
+        {
+            tracing::warn!("the connection table's figures are not known: {error}");
         }
         match self.engine.counters() {
             Ok(counters) => {
@@ -312,7 +268,10 @@ impl Agent {
                 let in_force = self.programmed.as_ref().map_or(&none, |programmed| &programmed.policies);
                 self.idle.observe(in_force, packets, Timestamp::now().as_second());
             }
-            Err(error) => tracing::warn!("the policies' counters are not known: {error}"),
+            Err(error) if self.said.counters.is_due(&error.to_string(), Instant::now()) => {
+                tracing::warn!("the policies' counters are not known: {error}");
+            }
+            Err(_) => {}
         }
     }
 
@@ -337,23 +296,34 @@ impl Agent {
             evictable: &self.evictable,
             idle: &self.idle,
         });
-        self.metrics.reported(&report.policies, self.source.bad_files());
-        if let Source::Plan(source) = &self.source {
-            let followed = if source.followed().is_some() { "Followed" } else { "Pending" };
-            self.metrics.plan_seen(source.trouble().map_or(followed, |trouble| trouble.reason()));
+        let seen = Seen {
+            sample: self.sampler.sample,
+            level: self.sampler.assessment.level,
+            policies: &report.policies,
+            bad_files: self.source.bad_files(),
+            plan: match &self.source {
+                Source::Plan(source) => Some(source.state()),
+                Source::Folder(_) => None,
+            },
+        };
+        if let Err(error) = self.metrics.saw(&seen)
+            && self.said.metrics.is_due(&error.to_string(), Instant::now())
+        {
+            tracing::error!("the metrics are not brought up to date: {error}");
         }
         self.shown.set(report);
     }
 
-    /// The status of the plan and how often its figures are written, where there is a plan to write it to.
-    pub fn plan_status(&self) -> Option<(NodePlanStatus, Duration)> {
+    /// The report whose part on the node is the plan's status, and how often its figures are written, where there is a
+    /// plan to write it to.
+    pub fn plan_report(&self) -> Option<(Arc<Report>, Duration)> {
         let Source::Plan(source) = &self.source else { return None };
         let report = self.shown.get().filter(|_| source.takes_reports())?;
-        Some((report.node, source.report_every()))
+        Some((report, source.report_every()))
     }
 
     /// The last report.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> Arc<Report> {
         self.shown.get().unwrap_or_default()
     }
 

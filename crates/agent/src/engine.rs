@@ -11,11 +11,10 @@ use notrack_core::facts::{NodeFacts, Tracked};
 use notrack_core::hazard::Finding;
 use notrack_core::host::Adapter;
 use notrack_core::nf::Table;
-use notrack_core::rules::{RenderError, Rendered, render};
-use notrack_netlink::adapters::{self, AdapterError, Present};
-use notrack_netlink::nft::{Netfilter, Nft, NftError};
+use notrack_core::rules::{Rendered, render};
+use notrack_netlink::adapters::Present;
+use notrack_netlink::nft::{Nft, NftError};
 use notrack_netlink::socket::NetlinkError;
-use thiserror::Error;
 
 use crate::evict::Stop;
 use crate::facts::{self, Observations};
@@ -26,62 +25,14 @@ use crate::lasting::{Earlier, Lasting};
 use crate::resolver;
 use crate::ssh::Ssh;
 
+mod error;
+mod kernel;
+
+pub use error::EngineError;
+use kernel::Kernel;
+
 /// How often it is looked up at least who tracks.
 const TRACKING_LOOKUP: Duration = Duration::from_secs(60);
-
-/// Which step failed: the variant is the metric's label and the condition's reason.
-#[derive(Debug, Error)]
-pub enum EngineError {
-    /// The rules were not made.
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    /// The kernel did not take them, or could not be read.
-    #[error(transparent)]
-    Nft(#[from] NftError),
-    /// Whether the node tracks at all is not known.
-    #[error(transparent)]
-    Tracking(#[from] NetlinkError),
-    /// Which rules other programs have is not known.
-    #[error("other programs' rules cannot all be read, and so not judged: {0}")]
-    Unread(String),
-    /// The rules that other programs' firewalls need are not known.
-    #[error("the rules added to other programs' firewalls are not known: {0}")]
-    Adapters(#[from] AdapterError),
-    /// The kernel took the rules and yet runs others.
-    #[error(
-        "the kernel does not run what was programmed: {differences} differences remain; does another program change table inet notrack-dev?"
-    )]
-    NotProgrammed {
-        /// How many operations would be needed.
-        differences: usize,
-    },
-}
-
-impl EngineError {
-    /// The name of the step.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            EngineError::Render(_) => "RenderFailed",
-            EngineError::Nft(_) => "CommitFailed",
-            EngineError::Tracking(_) | EngineError::Unread(_) => "FactsUnknown",
-            EngineError::Adapters(_) => "AdaptersUnknown",
-            EngineError::NotProgrammed { .. } => "NotProgrammed",
-        }
-    }
-
-    /// Whether other programs' changes came in between, and nothing else is wrong.
-    pub fn is_transient(&self) -> bool {
-        use AdapterError::{Gone, Unsteady};
-        match self {
-            EngineError::Tracking(error)
-            | EngineError::Nft(NftError::Netlink(error))
-            | EngineError::Adapters(AdapterError::Netlink(error)) => error.is_transient(),
-            EngineError::Nft(NftError::Unsteady { .. })
-            | EngineError::Adapters(Gone { .. } | Unsteady { .. }) => true,
-            _ => false,
-        }
-    }
-}
 
 /// What the kernel runs, as it was read back.
 #[derive(Clone, Debug)]
@@ -117,19 +68,9 @@ pub struct Settings {
     pub owns_table: bool,
 }
 
-/// Takes back what no policy needs any more, once nothing is bypassed for it.
-fn remove_adapters(mut present: BTreeSet<Present>, wanted: &BTreeSet<Adapter>) -> Result<(), EngineError> {
-    let wanted: BTreeSet<String> = wanted.iter().map(Adapter::comment).collect();
-    present.retain(|rule| !wanted.contains(&rule.comment));
-    if !present.is_empty() {
-        adapters::apply(&[], &present)?;
-    }
-    Ok(())
-}
-
 /// Drives nf_tables.
-pub struct Engine {
-    nft: Nft,
+pub struct Engine<N = Nft> {
+    nft: N,
     settings: Settings,
     /// Ends what is evicted for a table that is about to change.
     eviction: Stop,
@@ -150,7 +91,13 @@ impl Engine {
     /// Opens nf_tables of this network namespace.
     pub fn open(settings: Settings, eviction: Stop) -> Result<Engine, NftError> {
         let nft = if settings.owns_table { Nft::open()? } else { Nft::open_without_owning()? };
-        Ok(Engine {
+        Ok(Engine::with(nft, settings, eviction))
+    }
+}
+
+impl<N: Kernel> Engine<N> {
+    fn with(nft: N, settings: Settings, eviction: Stop) -> Engine<N> {
+        Engine {
             nft,
             settings,
             eviction,
@@ -161,11 +108,11 @@ impl Engine {
             seen: None,
             in_doubt: false,
             tried: None,
-        })
+        }
     }
 
-    /// The node's facts now, for what is wanted of it. Where that `is_new`, everything that it may harm is looked for
-    /// first.
+    /// The node's facts now. `is_new` tells that nobody has looked yet for what these rules may harm: then nothing is
+    /// taken from an earlier look.
     pub fn facts(
         &mut self,
         intent: &Intent,
@@ -174,12 +121,13 @@ impl Engine {
     ) -> Result<NodeFacts, EngineError> {
         let tracked = self.tracked()?;
         if !self.lasting.is_adopted() {
-            self.lasting.adopt(self.nft.observe()?.as_ref());
+            let observed = self.observe()?;
+            self.lasting.adopt(observed.as_ref());
         }
         if is_new || self.lasting.is_due() {
             self.lasting.forget_ended()?;
         }
-        let generation = self.nft.generation()?;
+        let generation = self.generation()?;
         let mut kept = intent.kept.clone();
         let asked = intent.asked.iter().cloned().chain(resolver::kept());
         kept.extend(asked.filter(|server| intent.concerns(server, addresses)));
@@ -200,7 +148,7 @@ impl Engine {
     /// Who tracks depends on the ruleset: asked again when that has changed, and now and then, because legacy
     /// iptables rules change without a new generation of nf_tables.
     fn tracked(&mut self) -> Result<Tracked, EngineError> {
-        let generation = self.nft.generation()?;
+        let generation = self.generation()?;
         if let Some((known, since, tracked)) = self.tracked
             && known == generation
             && since.elapsed() < TRACKING_LOOKUP
@@ -223,7 +171,7 @@ impl Engine {
         let before = before.filter(|_| !self.in_doubt);
         let earlier = match before {
             Some(table) => Earlier::Table(table),
-            None => Earlier::of(self.nft.observe()?.as_ref()),
+            None => Earlier::of(self.observe()?.as_ref()),
         };
         let mut facts = facts.clone();
         let (mut rendered, present) = self.complete(intent, &mut facts)?;
@@ -239,7 +187,7 @@ impl Engine {
                 self.apply(&rendered.table, &facts, before)?;
             }
         }
-        remove_adapters(present, &rendered.adapters)?;
+        self.remove_adapters(present, &rendered.adapters)?;
         let observed = self.read_back(&rendered.table)?;
         self.tried = None;
         Ok(Programmed {
@@ -254,15 +202,16 @@ impl Engine {
         })
     }
 
-    /// Renders, and adds what the host's own firewall needs for it first: alone that accepts nothing. Where it cannot be
-    /// added the policies that need it are blocked, and no other. Returns what was there before as well.
+    /// Renders, and adds the rules that the host's own firewall needs for it. They come before the bypass, because alone
+    /// they accept nothing. Where they cannot be added, the policies that need them are blocked, and no others. Returns
+    /// the rules that were there before, too: those that nobody needs any more go after the bypass.
     fn complete(
         &mut self,
         intent: &Intent,
         facts: &mut NodeFacts,
     ) -> Result<(Rendered, BTreeSet<Present>), EngineError> {
         let rendered = render(&intent.rule_set, facts, self.settings.lease)?;
-        let present = adapters::present()?;
+        let present = self.nft.adapters()?;
         let is_there = |adapter: &Adapter| {
             let comment = adapter.comment();
             present.iter().any(|rule| rule.comment == comment)
@@ -272,14 +221,30 @@ impl Engine {
         if missing.is_empty() {
             return Ok((rendered, present));
         }
-        let Err(error) = adapters::apply(&missing, &BTreeSet::new()) else { return Ok((rendered, present)) };
+        let Err(error) = self.nft.change_adapters(&missing, &BTreeSet::new()) else {
+            return Ok((rendered, present));
+        };
         tracing::warn!("the host's firewall cannot be completed: {error}");
         facts.host = self.host.unadaptable(error.to_string());
         Ok((render(&intent.rule_set, facts, self.settings.lease)?, present))
     }
 
+    /// Takes back what no policy needs any more, once nothing is bypassed for it.
+    fn remove_adapters(
+        &mut self,
+        mut present: BTreeSet<Present>,
+        wanted: &BTreeSet<Adapter>,
+    ) -> Result<(), EngineError> {
+        let wanted: BTreeSet<String> = wanted.iter().map(Adapter::comment).collect();
+        present.retain(|rule| !wanted.contains(&rule.comment));
+        if !present.is_empty() {
+            self.nft.change_adapters(&[], &present)?;
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, table: &Table, facts: &NodeFacts, before: Option<&Table>) -> Result<(), EngineError> {
-        let observed = self.nft.observe()?;
+        let observed = self.observe()?;
         let transaction = diff(observed.as_ref(), table);
         if transaction.is_empty() {
             return Ok(());
@@ -304,13 +269,21 @@ impl Engine {
                 handover.behind();
                 Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(EngineError::Commit(error)),
         }
     }
 
+    fn observe(&mut self) -> Result<Option<Observed>, EngineError> {
+        self.nft.observe().map_err(EngineError::Read)
+    }
+
+    fn generation(&mut self) -> Result<u32, EngineError> {
+        self.nft.generation().map_err(EngineError::Read)
+    }
+
     fn read_back(&mut self, table: &Table) -> Result<Option<Observed>, EngineError> {
-        let generation = self.nft.generation()?;
-        let observed = self.nft.observe()?;
+        let generation = self.generation()?;
+        let observed = self.observe()?;
         let rest = diff(observed.as_ref(), table);
         if !rest.is_empty() {
             return Err(EngineError::NotProgrammed { differences: rest.ops.len() });
@@ -326,19 +299,20 @@ impl Engine {
 
     /// Whether the kernel still runs a table, after a step has failed.
     pub fn runs(&mut self, table: &Table) -> bool {
-        self.nft.observe().is_ok_and(|observed| diff(observed.as_ref(), table).is_empty())
+        self.observe().is_ok_and(|observed| diff(observed.as_ref(), table).is_empty())
     }
 
     /// Whether anybody has committed to nf_tables since the rules were read back.
     pub fn is_disturbed(&mut self) -> Result<bool, EngineError> {
-        Ok(self.seen != Some(self.nft.generation()?))
+        let generation = self.generation()?;
+        Ok(self.seen != Some(generation))
     }
 
     /// Gives the kernel lease its full time again.
     pub fn renew(&mut self, table: &Table) -> Result<(), EngineError> {
-        let before = self.nft.generation()?;
-        self.nft.commit(&renew(table))?;
-        let after = self.nft.generation()?;
+        let before = self.generation()?;
+        self.nft.commit(&renew(table)).map_err(EngineError::Commit)?;
+        let after = self.generation()?;
         // What others commit meanwhile is no part of what was seen.
         if self.seen == Some(before) && after == before.wrapping_add(1) {
             self.seen = Some(after);
@@ -348,6 +322,9 @@ impl Engine {
 
     /// Packets and bytes per counter.
     pub fn counters(&mut self) -> Result<BTreeMap<String, CounterValue>, EngineError> {
-        Ok(self.nft.counters()?)
+        self.nft.counters().map_err(EngineError::Read)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,13 +29,13 @@ enum Task {
 /// What became of a task.
 #[derive(Debug)]
 pub enum Done {
-    /// So many entries were deleted; an error where it came not to its end.
+    /// How many entries were deleted, and the error that ended it early.
     Swept(u64, Option<NetlinkError>),
-    /// Per policy; `None` where another table came in between.
+    /// How many entries each policy would evict; `None` where another table came in between.
     Counted(Result<Option<BTreeMap<String, u64>>, NetlinkError>),
 }
 
-/// Ends what is being done for a table that will not stand any more.
+/// Stops the tasks for a table that is about to be replaced.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<State>);
 

@@ -37,7 +37,7 @@ impl Folder {
     /// gone takes its policies with it.
     pub fn read(&mut self, folder: &Path) -> std::io::Result<()> {
         let mut paths: Vec<PathBuf> = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
-        paths.retain(|path| is_manifest(path));
+        paths.retain(|path| manifest::is_file_name(path));
         paths.sort();
         self.problems.clear();
         self.bad_files = 0;
@@ -100,11 +100,4 @@ impl Folder {
         }
         self.files.insert(path.to_owned(), names);
     }
-}
-
-/// Files that end in .yaml, .yml or .json and are not hidden: editors and ConfigMap mounts leave others.
-fn is_manifest(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
 }

@@ -1,12 +1,12 @@
 //! What the agent tells: the custom resources' own status types, made of what was read back.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use notrack_api as api;
+use notrack_api::condition::{ACCEPTED, PROGRAMMED, READY};
 use notrack_core::diff::CounterValue;
 use notrack_core::hazard::{Cause, Effect, Finding, HazardKind};
 use notrack_core::idle::Idle;
@@ -18,10 +18,14 @@ use serde::Serialize;
 use crate::cluster::source::PlanSource;
 use crate::engine::Programmed;
 
+mod hazards;
 mod node;
+mod since;
+mod verdict;
 
-/// What an audited policy does.
-const AUDITS: &str = "counts what would be bypassed; changes nothing";
+pub use since::{Object, Since};
+
+use verdict::{Verdict, verdict};
 
 /// What became of a policy on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,7 +139,7 @@ pub struct Facts<'a> {
     /// Now.
     pub now: Timestamp,
     /// Since when each condition has its value.
-    pub since: &'a mut BTreeMap<(String, String), (String, Timestamp)>,
+    pub since: &'a mut Since,
     /// What is wrong with files.
     pub problems: Vec<String>,
     /// Entries deleted.
@@ -146,14 +150,31 @@ pub struct Facts<'a> {
     pub idle: &'a Idle,
 }
 
+impl Facts<'_> {
+    fn condition(
+        &mut self,
+        of: (&Object, &'static str),
+        status: api::ConditionStatus,
+        why: (&str, &str),
+    ) -> api::Condition {
+        self.since.condition(of, status, why, self.now)
+    }
+}
+
+/// The condition of a type, where there is one.
+pub fn condition_of<'a>(conditions: &'a [api::Condition], kind: &str) -> Option<&'a api::Condition> {
+    conditions.iter().find(|condition| condition.type_ == kind)
+}
+
 /// Makes the report.
 pub fn report(mut facts: Facts<'_>) -> Report {
     let known = std::mem::take(&mut facts.policies);
     let mut policies = Vec::with_capacity(known.len());
     for policy in &known {
-        let state = state(&facts, policy);
-        policies.push(policy_report(&mut facts, policy, state));
+        policies.push(policy_report(&mut facts, policy));
     }
+    let objects: BTreeSet<Object> = known.iter().map(|policy| Object::of(policy)).collect();
+    facts.since.retain(|object| objects.contains(object));
     let node = match facts.plan.take() {
         Some(plan) => node::in_cluster(&mut facts, &plan, &known, &policies),
         None => node::alone(&mut facts, &policies),
@@ -192,86 +213,47 @@ fn bypasses(policy: &ValidatedPolicy) -> bool {
     policy.flows.iter().any(|flow| flow.action == Action::NoTrack)
 }
 
-fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) -> PolicyReport {
-    let mut found: Vec<Finding> = facts
-        .programmed
-        .map(|programmed| {
-            programmed.findings.iter().filter(|finding| finding.policy == policy.name).cloned().collect()
-        })
-        .unwrap_or_default();
-    let idle = facts.idle.finding(&policy.name, facts.now.as_second());
-    let is_idle = idle.is_some();
-    found.extend(idle);
-    let counter = facts.counters.get(&counter_name(&policy.name)).copied().unwrap_or_default();
-    let reason = match (state, &facts.failure) {
-        (State::Failed, Some((reason, _))) => reason,
-        (State::Ineffective, _) => "NotTracked",
-        (State::Refused, _) => found
-            .iter()
-            .find(|finding| finding.effect == Effect::Refused)
-            .map_or("NothingMatches", |finding| finding.cause.name()),
-        (State::Blocked, _) => found
-            .iter()
-            .find(|finding| finding.effect == Effect::Blocked)
-            .map_or(state.name(), |finding| finding.cause.name()),
-        (State::Programmed | State::Auditing, _) if is_idle => HazardKind::NothingMatches.name(),
-        // In effect, but not all of it: what took the rest is worth more than the state's name.
-        (State::Programmed | State::Auditing, _) => found
-            .iter()
-            .find(|finding| finding.effect == Effect::Subtracted)
-            .map_or(state.name(), |finding| finding.cause.name()),
-        _ => state.name(),
+/// What was found of a policy, that it is idle included.
+fn found(facts: &Facts<'_>, policy: &ValidatedPolicy) -> Vec<Finding> {
+    let all = facts.programmed.map_or(&[][..], |programmed| programmed.findings.as_slice());
+    let own = all.iter().filter(|finding| finding.policy == policy.name).cloned();
+    own.chain(facts.idle.finding(&policy.name, facts.now.as_second())).collect()
+}
+
+fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy) -> PolicyReport {
+    let state = state(facts, policy);
+    let found = found(facts, policy);
+    let Verdict { reason, message } = verdict(state, &found, facts.failure.as_ref());
+    let is_programmed = matches!(state, State::Programmed | State::Auditing | State::Ineffective);
+    let object = Object::of(policy);
+    let conditions =
+        [(ACCEPTED, state != State::Refused), (PROGRAMMED, is_programmed), (READY, state.is_good())]
+            .map(|(kind, holds)| facts.condition((&object, kind), status(holds), (reason, &message)))
+            .into();
+    let of_hazard = |finding: &Finding| match finding.cause {
+        Cause::Hazard(kind) => Some((kind, finding.effect)),
+        Cause::Exception => None,
     };
-    let message = match (state, &facts.failure) {
-        (State::Failed, Some((_, message))) => message.clone(),
-        (State::Failed, None) => "not read back from the kernel yet".to_owned(),
-        (State::Ineffective, _) => "nothing in this network namespace tracks connections".to_owned(),
-        (State::Expired, _) => "spec.expireTime has passed: its traffic is tracked again".to_owned(),
-        (State::NotSelected, _) => "spec.nodeSelector does not select this node".to_owned(),
-        (State::Auditing, _) if found.is_empty() => AUDITS.to_owned(),
-        (State::Auditing, _) => format!("{AUDITS}; {}", summary(&found)),
-        (State::Programmed | State::Refused | State::Blocked, _) => summary(&found),
-    };
-    let programmed = matches!(state, State::Programmed | State::Auditing | State::Ineffective);
-    let conditions = [
-        (api::condition::ACCEPTED, status(state != State::Refused)),
-        (api::condition::PROGRAMMED, status(programmed)),
-        (api::condition::READY, status(state.is_good())),
-    ]
-    .into_iter()
-    .map(|(kind, value)| condition(facts, &policy.name, kind, value, reason, &message))
-    .collect();
-    let selected = !matches!(state, State::NotSelected);
     PolicyReport {
         name: policy.name.clone(),
         state,
         findings: found.iter().map(ToString::to_string).collect(),
-        hazards: found
-            .iter()
-            .filter_map(|finding| match finding.cause {
-                Cause::Hazard(kind) => Some((kind, finding.effect)),
-                Cause::Exception => None,
-            })
-            .collect(),
-        seen_here: seen_here(&found),
+        hazards: found.iter().filter_map(of_hazard).collect(),
+        seen_here: hazards::seen_here(&found),
         status: api::NoTrackPolicyStatus {
             observed_generation: None,
             conditions,
             nodes: Some(api::NodeCounts {
-                matched: u32::from(selected),
-                programmed: u32::from(programmed),
+                matched: u32::from(state != State::NotSelected),
+                programmed: u32::from(is_programmed),
                 engaged: u32::from(state == State::Programmed),
                 blocked: u32::from(matches!(state, State::Refused | State::Blocked)),
                 failed: u32::from(state == State::Failed),
                 unavailable: 0,
             }),
             reasons: Vec::new(),
-            hazards: found.iter().filter_map(hazard).take(32).collect(),
-            traffic: Some(api::Traffic {
-                packets: counter.packets,
-                bytes: counter.bytes,
-                evictable_entries: facts.evictable.get(&policy.name).copied(),
-            }),
+            hazards: hazards::all(&found),
+            traffic: Some(traffic(facts, policy)),
             pressure: Some(api::HighestPressure {
                 level: Some(level(facts.assessment.level)),
                 highest_percent: Some(facts.sample.used_percent()),
@@ -281,70 +263,17 @@ fn policy_report(facts: &mut Facts<'_>, policy: &ValidatedPolicy, state: State) 
     }
 }
 
-fn summary(found: &[Finding]) -> String {
-    match found {
-        [] => "all of its flows are in the kernel, read back".to_owned(),
-        found => found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+fn traffic(facts: &Facts<'_>, policy: &ValidatedPolicy) -> api::Traffic {
+    let counter = facts.counters.get(&counter_name(&policy.name)).copied().unwrap_or_default();
+    api::Traffic {
+        packets: counter.packets,
+        bytes: counter.bytes,
+        evictable_entries: facts.evictable.get(&policy.name).copied(),
     }
 }
 
 fn status(holds: bool) -> api::ConditionStatus {
     if holds { api::ConditionStatus::True } else { api::ConditionStatus::False }
-}
-
-fn hazard(finding: &Finding) -> Option<api::HazardFound> {
-    let Cause::Hazard(kind) = finding.cause else { return None };
-    let evidence: String = finding.evidence.chars().take(512).collect();
-    let flow = (!finding.flow.is_empty()).then(|| finding.flow.clone());
-    Some(api::HazardFound { code: kind.code(), flow, evidence: Some(evidence) })
-}
-
-/// What the controller cannot see: it is in the node's own rules, devices or table. The gravest first.
-fn seen_here(found: &[Finding]) -> Vec<api::HazardFound> {
-    const MOST: usize = 2;
-    // A plan's status stays small whatever the rules' texts are.
-    const MOST_CHARACTERS: usize = 300;
-    let is_own = |finding: &&Finding| {
-        use HazardKind::{AnyPeer, ForgedPathMTU, HostPort, IPVS, LiveNAT, Masquerade, Multicast};
-        let Cause::Hazard(kind) = finding.cause else { return false };
-        match finding.effect {
-            Effect::Blocked | Effect::Refused => true,
-            Effect::Subtracted => matches!(kind, HostPort | IPVS | LiveNAT | Masquerade),
-            // Those come from the policy alone.
-            Effect::Warning => !matches!(kind, AnyPeer | ForgedPathMTU | Multicast),
-        }
-    };
-    let mut own: Vec<&Finding> = found.iter().filter(is_own).collect();
-    own.sort_by_key(|finding| Reverse(finding.effect));
-    let mut hazards: Vec<api::HazardFound> = own.into_iter().filter_map(hazard).take(MOST).collect();
-    for evidence in hazards.iter_mut().filter_map(|hazard| hazard.evidence.as_mut()) {
-        *evidence = evidence.chars().take(MOST_CHARACTERS).collect();
-    }
-    hazards
-}
-
-/// A condition; its transition time moves only when its status does.
-fn condition(
-    facts: &mut Facts<'_>,
-    object: &str,
-    kind: &str,
-    status: api::ConditionStatus,
-    reason: &str,
-    message: &str,
-) -> api::Condition {
-    let value = format!("{status:?}");
-    let since = facts.since.entry((object.to_owned(), kind.to_owned())).or_insert((value.clone(), facts.now));
-    if since.0 != value {
-        *since = (value, facts.now);
-    }
-    api::Condition {
-        type_: kind.to_owned(),
-        status,
-        reason: reason.to_owned(),
-        message: message.chars().take(1024).collect(),
-        last_transition_time: api::Time(since.1),
-        observed_generation: None,
-    }
 }
 
 fn level(level: PressureLevel) -> api::PressureLevel {
@@ -353,41 +282,5 @@ fn level(level: PressureLevel) -> api::PressureLevel {
         PressureLevel::Elevated => api::PressureLevel::Elevated,
         PressureLevel::High => api::PressureLevel::High,
         PressureLevel::Full => api::PressureLevel::Full,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_tells_what_the_controller_cannot_see() {
-        let found = |kind, effect| Finding {
-            policy: "p".into(),
-            flow: "f".into(),
-            effect,
-            cause: Cause::Hazard(kind),
-            evidence: "x".repeat(400),
-        };
-        let codes = |found: &[Finding]| -> Vec<String> {
-            let told = seen_here(found);
-            assert!(told.iter().all(|hazard| hazard.evidence.as_ref().is_some_and(|text| text.len() == 300)));
-            told.into_iter().map(|hazard| hazard.code).collect()
-        };
-        // The controller has the policy, and what is protected or a Service's.
-        let known = [
-            found(HazardKind::AnyPeer, Effect::Warning),
-            found(HazardKind::ForgedPathMTU, Effect::Warning),
-            found(HazardKind::ServiceEndpoint, Effect::Subtracted),
-        ];
-        assert_eq!(codes(&known), Vec::<String>::new());
-        let here = [
-            found(HazardKind::ForgedPathMTU, Effect::Warning),
-            found(HazardKind::ForeignDataplane, Effect::Warning),
-            found(HazardKind::HostPort, Effect::Subtracted),
-            found(HazardKind::HostFirewallDrops, Effect::Blocked),
-        ];
-        assert_eq!(codes(&here[..2]), ["NT006"]);
-        assert_eq!(codes(&here), ["NT007", "NT004"]);
     }
 }

@@ -7,13 +7,16 @@ use std::time::Duration;
 use anyhow::Context;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
+use notrack_api::ConditionStatus;
+use notrack_api::condition::{PROGRAMMED, READY};
 use notrack_core::diff::{Op, Transaction};
 use notrack_core::facts::Tracked;
 use notrack_core::nf::Table;
 use notrack_netlink::adapters;
 use notrack_netlink::facts;
 use notrack_netlink::nft::{Netfilter, Nft};
-use notrack_runtime::{server, shutdown};
+use notrack_runtime::server;
+use notrack_runtime::shutdown::Shutdown;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -24,6 +27,7 @@ use crate::cluster::source::PlanSource;
 use crate::engine::Settings;
 use crate::handover::{Before, Handover};
 use crate::intent::{FolderSource, Source};
+use crate::report::condition_of;
 use crate::{lock, prove};
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(24 * 3600);
@@ -45,6 +49,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => {}
     }
     let mode = args.mode()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Ahead of all work: a signal that comes meanwhile ends the agent once it is done.
+    let stop = match args.once {
+        true => None,
+        false => {
+            let _context = runtime.enter();
+            Some(Shutdown::listen()?)
+        }
+    };
     let labels = args::labels(&args.node_labels);
     let source = match &mode {
         Mode::Folder(folder) => {
@@ -66,13 +79,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         lease: args.keep_without_agent.unwrap_or(default).lifetime(),
     };
     let agent = Agent::open(source, settings)?;
-    if args.once {
-        return Ok(once(agent));
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Some(stop) = stop else { return Ok(once(agent)) };
     match mode {
-        Mode::Folder(folder) => runtime.block_on(live(agent, &args, folder))?,
-        Mode::Node(name) => runtime.block_on(cluster::live::live(agent, &args, name))?,
+        Mode::Folder(folder) => runtime.block_on(live(agent, &args, folder, stop))?,
+        Mode::Node(name) => runtime.block_on(cluster::live::live(agent, &args, name, stop))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -117,18 +127,19 @@ fn once(mut agent: Agent) -> ExitCode {
     let width = report.policies.iter().map(|policy| policy.name.len()).max().unwrap_or_default().max(6);
     println!("{:width$}  {:11}  MESSAGE", "POLICY", "STATE");
     for policy in &report.policies {
-        let message = policy.status.conditions.last().map_or("", |condition| condition.message.as_str());
+        let ready = condition_of(&policy.status.conditions, READY);
+        let message = ready.map_or("", |condition| condition.message.as_str());
         println!("{:width$}  {:11}  {message}", policy.name, policy.state.name());
     }
-    let node = report.node.conditions.first();
-    let applied = node.is_some_and(|condition| condition.status == notrack_api::ConditionStatus::True);
+    let programmed = condition_of(&report.node.conditions, PROGRAMMED);
+    let applied = programmed.is_some_and(|condition| condition.status == ConditionStatus::True);
     let good =
         applied && agent.bad_files() == 0 && report.policies.iter().all(|policy| policy.state.is_good());
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Until a signal asks to stop. The rules stay then: an upgrade must not lose a packet.
-async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<()> {
+async fn live(mut agent: Agent, args: &Args, folder: PathBuf, mut stop: Shutdown) -> anyhow::Result<()> {
     server::start(args.listen, agent.shown.clone(), agent.metrics.registry.clone())?;
     let (changed, mut changes) = mpsc::channel(1);
     let _watcher = watch(&folder, changed)?;
@@ -138,13 +149,11 @@ async fn live(mut agent: Agent, args: &Args, folder: PathBuf) -> anyhow::Result<
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled: Option<Instant> = None;
-    let stop = shutdown::requested();
-    tokio::pin!(stop);
     loop {
         let at = settled.unwrap_or_else(Instant::now);
         tokio::select! {
-            signal = &mut stop => {
-                tracing::info!(signal = signal?, "stopped; the rules stay");
+            signal = stop.requested() => {
+                tracing::info!(signal, "stopped; the rules stay");
                 return Ok(());
             }
             Some(()) = changes.recv() => settled = Some(Instant::now() + SETTLE),

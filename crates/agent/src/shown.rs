@@ -1,13 +1,13 @@
 //! What the agent's server shows.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use notrack_api::ConditionStatus;
 use notrack_api::condition::READY;
 use notrack_runtime::server::Source;
 
-use crate::report::Report;
+use crate::report::{Report, condition_of};
 
 /// A step that takes longer hangs: sweeping a table of millions of entries, the longest work there is, takes minutes.
 const STUCK: Duration = Duration::from_secs(600);
@@ -15,7 +15,7 @@ const STUCK: Duration = Duration::from_secs(600);
 /// The last report; written by the agent alone.
 #[derive(Default)]
 pub struct Shown {
-    report: RwLock<Option<Report>>,
+    report: RwLock<Option<Arc<Report>>>,
     /// When the last step began.
     began: RwLock<Option<Instant>>,
 }
@@ -23,7 +23,7 @@ pub struct Shown {
 impl Shown {
     /// Shows a report from now on.
     pub fn set(&self, report: Report) {
-        *self.report.write().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        *self.report.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(report));
     }
 
     /// Notes that a step begins.
@@ -32,7 +32,7 @@ impl Shown {
     }
 
     /// The last report.
-    pub fn get(&self) -> Option<Report> {
+    pub fn get(&self) -> Option<Arc<Report>> {
         self.report.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -46,7 +46,7 @@ impl Source for Shown {
 
     fn ready(&self) -> Result<(), String> {
         let Some(report) = self.get() else { return Err("the policies were not programmed yet".to_owned()) };
-        match report.node.conditions.iter().find(|condition| condition.type_ == READY) {
+        match condition_of(&report.node.conditions, READY) {
             Some(condition) if condition.status == ConditionStatus::True => Ok(()),
             Some(condition) => Err(format!("{}: {}", condition.reason, condition.message)),
             None => Err("nothing is known yet".to_owned()),
@@ -54,6 +54,6 @@ impl Source for Shown {
     }
 
     fn status(&self) -> serde_json::Value {
-        serde_json::to_value(self.get()).unwrap_or_default()
+        serde_json::to_value(self.get().as_deref()).unwrap_or_default()
     }
 }

@@ -19,7 +19,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check policy files as the API server and the agents would; exit 1 on an error, or where a node is given that
-    /// refuses or blocks something.
+    /// refuses or blocks something or could not be read in full.
     Check(Check),
     /// Show the rules that policies become on a node, in nft's own syntax.
     Render(Render),

@@ -35,9 +35,11 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
             checked.check(source, manifest, &node);
         }
     }
-    let Checked { errors, warnings, policies, .. } = checked;
-    stdout::print(&format!("{policies} policies checked: {errors} errors, {warnings} warnings\n"))?;
-    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    for unread in &node.unread {
+        eprintln!("kubectl-notrack: not all of the node is known: {unread}");
+    }
+    stdout::print(&checked.summary(&node))?;
+    Ok(if checked.is_good(&node) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What was found so far.
@@ -51,6 +53,20 @@ struct Checked {
 }
 
 impl Checked {
+    /// A node that is not known in full may have anything: the agent there would change nothing.
+    fn is_good(&self, node: &Node) -> bool {
+        self.errors == 0 && node.unread.is_empty()
+    }
+
+    fn summary(&self, node: &Node) -> String {
+        let Checked { errors, warnings, policies, names: _ } = self;
+        let rest = match node.unread.is_empty() {
+            true => "",
+            false => "; there may be more: not all of the node could be read, and no agent would program it",
+        };
+        format!("{policies} policies checked: {errors} errors, {warnings} warnings{rest}\n")
+    }
+
     fn check(&mut self, source: &Source, manifest: &Manifest, node: &Node) {
         self.policies += 1;
         let name = manifest.policy.metadata.name.clone().unwrap_or_default();
@@ -125,4 +141,32 @@ fn of_diagnostic(diagnostic: &Diagnostic) -> MietteDiagnostic {
 
 fn error(manifest: &Manifest, path: &str, message: String) -> MietteDiagnostic {
     of_diagnostic(&manifest.diagnostic(Level::Error, path, message, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use notrack_core::facts::NodeFacts;
+    use notrack_core::host::{Host, HostRules, Surroundings};
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_could_not_be_read_in_full_is_no_good_news() {
+        let checked = Checked { policies: 1, ..Checked::default() };
+        let node = |host: Host| Node::new(NodeFacts { host: Arc::new(host), ..NodeFacts::assumed() }, true);
+        let known = node(Host::default());
+        assert!(checked.is_good(&known));
+        assert_eq!(checked.summary(&known), "1 policies checked: 0 errors, 0 warnings\n");
+        let rules = HostRules { incomplete: vec!["set x".to_owned()], ..HostRules::default() };
+        let surroundings = Surroundings { unknown: vec!["IPVS".to_owned()], ..Surroundings::default() };
+        for host in [Host { rules, ..Host::default() }, Host { surroundings, ..Host::default() }] {
+            let node = node(host);
+            assert!(!checked.is_good(&node));
+            assert!(checked.summary(&node).contains("not all of the node could be read"));
+        }
+        let checked = Checked { errors: 1, ..checked };
+        assert!(!checked.is_good(&known));
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use notrack_core::facts::NodeFacts;
-use notrack_core::manifest::{Parsed, parse};
+use notrack_core::manifest::{Parsed, is_file_name, parse};
 
 use crate::args::Files;
 
@@ -20,7 +20,7 @@ pub struct Source {
     pub parsed: Parsed,
 }
 
-/// Reads every file named; folders give their .yaml, .yml and .json files, by name.
+/// Reads every file named; folders give those that an agent would read, by name.
 pub fn read(files: &Files) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for path in &files.files {
@@ -30,9 +30,7 @@ pub fn read(files: &Files) -> anyhow::Result<Vec<Source>> {
                 .flatten()
                 .map(|entry| entry.path())
                 .collect();
-            inside.retain(|path| {
-                matches!(path.extension().and_then(|name| name.to_str()), Some("yaml" | "yml" | "json"))
-            });
+            inside.retain(|path| is_file_name(path));
             inside.sort();
             for path in inside {
                 sources.push(read_one(&path)?);
@@ -63,4 +61,20 @@ pub fn facts(files: &Files) -> anyhow::Result<NodeFacts> {
     let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{} does not hold the facts of a node", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_gives_what_an_agent_would_read_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.yaml", "a.json", ".b.yaml.swp", ".hidden.yaml", "notes.txt"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let read = read(&Files { files: vec![folder.path().to_owned()], node_facts: None }).unwrap();
+        let names: Vec<&str> = read.iter().filter_map(|source| source.name.rsplit('/').next()).collect();
+        assert_eq!(names, ["a.json", "b.yaml"]);
+    }
 }

@@ -69,9 +69,9 @@ pub struct Controller {
     term: Term,
     /// No writes before this time.
     paused_until: Option<Instant>,
-    /// Raised to have the lease read back.
+    /// Each send has the lease read back.
     doubt: watch::Sender<u64>,
-    /// Raised to have our own kinds listed anew.
+    /// Each send has our own kinds listed anew.
     again: watch::Sender<u64>,
     identity: String,
     effects: Effects,
@@ -81,17 +81,17 @@ pub struct Controller {
 
 /// What a controller is made of.
 pub struct Parts {
-    /// Knows the command line's ranges.
+    /// What is known: at first the address and port ranges of the command line.
     pub world: World,
     /// Who this is in the lease.
     pub identity: String,
     /// How long an unused RuleSet stays.
     pub rule_sets_stay: Duration,
-    /// Raised to have the lease read back.
+    /// Each send has the lease read back.
     pub doubt: watch::Sender<u64>,
-    /// Raised to have our own kinds listed anew.
+    /// Each send has our own kinds listed anew.
     pub again: watch::Sender<u64>,
-    /// For work outside.
+    /// Starts the writes.
     pub effects: Effects,
     /// Figures.
     pub metrics: Metrics,

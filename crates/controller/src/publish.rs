@@ -45,6 +45,15 @@ pub enum RuleSetWork {
     Unmark(String, objects::RuleSet),
 }
 
+impl RuleSetWork {
+    fn name(&self) -> String {
+        match self {
+            RuleSetWork::Create(object) => object.metadata.name.clone().unwrap_or_default(),
+            RuleSetWork::Unmark(name, _) => name.clone(),
+        }
+    }
+}
+
 /// A plan to write.
 #[derive(Clone, Debug)]
 pub struct PlanWork {
@@ -189,15 +198,18 @@ pub async fn publish(
         return tell(Outcome::Done { left }).await;
     }
     let rule_sets = Api::<api::RuleSet>::all(client.clone());
-    let mut missing = BTreeSet::new();
+    let (mut missing, mut skipped) = (BTreeSet::new(), 0);
     for piece in work.rule_sets {
-        let name = match &piece {
-            RuleSetWork::Create(object) => object.metadata.name.clone().unwrap_or_default(),
-            RuleSetWork::Unmark(name, _) => name.clone(),
-        };
+        let name = piece.name();
+        if stop.load(Ordering::Relaxed) {
+            missing.insert(name);
+            skipped += 1;
+            continue;
+        }
         let result = prepare(&rule_sets, piece).await;
-        if result.is_err() {
+        if let Err(error) = &result {
             missing.insert(name.clone());
+            stop.fetch_or(stands_for_all(error), Ordering::Relaxed);
         }
         tell(Outcome::RuleSet(name, result)).await;
     }
@@ -214,21 +226,22 @@ pub async fn publish(
                     return 1;
                 }
                 let result = apply(plans, &plan).await;
-                // One refusal of this kind stands for all that would follow.
-                if matches!(
-                    result,
-                    Err(WriteError::Stale(_) | WriteError::Throttled { .. } | WriteError::Unreachable(_))
-                ) {
-                    stop.store(true, Ordering::Relaxed);
+                if let Err(error) = &result {
+                    stop.fetch_or(stands_for_all(error), Ordering::Relaxed);
                 }
                 tell(Outcome::Plan(plan.name, result)).await;
                 0
             }
         })
         .buffer_unordered(AT_ONCE)
-        .fold(held.len(), async |left, one| left + one)
+        .fold(skipped + held.len(), async |left, one| left + one)
         .await;
     tell(Outcome::Done { left }).await;
+}
+
+/// Whether one failure of this kind stands for all writes that would follow.
+fn stands_for_all(error: &WriteError) -> bool {
+    matches!(error, WriteError::Stale(_) | WriteError::Throttled { .. } | WriteError::Unreachable(_))
 }
 
 async fn prepare(api: &Api<api::RuleSet>, work: RuleSetWork) -> Result<objects::RuleSet, WriteError> {

@@ -8,7 +8,8 @@ use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, Client};
 use notrack_core::net::AddressRange;
 use notrack_runtime::api_server::{causes, config};
-use notrack_runtime::{server, shutdown};
+use notrack_runtime::server;
+use notrack_runtime::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
@@ -26,16 +27,17 @@ use crate::world::{Change, Kind, Update, World};
 pub fn run(args: Args) -> anyhow::Result<()> {
     args.log.start()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        match &args.command {
-            Some(command) => jobs::run(command, &args.namespace).await,
-            None => live(args).await,
+        // Ahead of all work: the kernel drops what reaches process 1 without a handler.
+        let mut stop = Shutdown::listen()?;
+        let Some(command) = &args.command else { return live(args, stop).await };
+        tokio::select! {
+            signal = stop.requested() => anyhow::bail!("ended by {signal} before it was done"),
+            done = jobs::run(command, &args.namespace) => done,
         }
     })
 }
 
-async fn live(args: Args) -> anyhow::Result<()> {
-    let stop_signal = shutdown::requested();
-    tokio::pin!(stop_signal);
+async fn live(args: Args, mut stop_signal: Shutdown) -> anyhow::Result<()> {
     let config = config().await.context("no access to a cluster: neither in a pod nor KUBECONFIG")?;
     let client = Client::try_from(config)?;
     let identity = args.identity.clone().unwrap_or_else(random_identity);
@@ -52,7 +54,7 @@ async fn live(args: Args) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
 
     let discovered = tokio::select! {
-        _ = &mut stop_signal => return Ok(()),
+        _ = stop_signal.requested() => return Ok(()),
         discovered = has_service_cidrs(&client, &args) => discovered,
     };
     if !discovered {
@@ -91,8 +93,8 @@ async fn live(args: Args) -> anyhow::Result<()> {
     loop {
         let next = controller.next(Instant::now());
         tokio::select! {
-            signal = &mut stop_signal => {
-                tracing::info!(signal = signal?, "stops; the nodes go on as they are");
+            signal = stop_signal.requested() => {
+                tracing::info!(signal, "stops; the nodes go on as they are");
                 break;
             }
             Some(update) = learned.recv() => controller.learn(update, Instant::now()),

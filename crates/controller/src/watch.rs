@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -14,6 +14,7 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use notrack_api as api;
 use notrack_runtime::api_server::causes;
+use notrack_runtime::reminder::Reminder;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
@@ -39,8 +40,6 @@ pub struct Watches {
 
 /// Of Windows nodes nothing is known.
 const LINUX: &str = "kubernetes.io/os=linux";
-/// What stays wrong is said again after this time.
-const REMIND: Duration = Duration::from_secs(60);
 
 /// How objects of a kind become updates.
 struct Reading<K, T> {
@@ -107,7 +106,7 @@ impl Watches {
             Kind::Withdrawal => Config::default().fields(&format!("metadata.name={}", withdrawal::LEASE)),
             _ => Config::default(),
         };
-        let mut told = None;
+        let mut told = Reminder::default();
         loop {
             let mut stream = pin!(watcher(api.clone(), config.clone()).default_backoff());
             let mut listing = BTreeMap::new();
@@ -174,13 +173,11 @@ impl Watches {
         }
     }
 
-    /// Says what is wrong when it begins and now and then, not at every attempt.
-    fn failed(&self, kind: Kind, error: &watcher::Error, told: &mut Option<(String, Instant)>) {
+    fn failed(&self, kind: Kind, error: &watcher::Error, told: &mut Reminder) {
         self.metrics.watch_failed(kind.name());
         let error = causes(error);
-        if !told.as_ref().is_some_and(|(same, at)| *same == error && at.elapsed() < REMIND) {
+        if told.is_due(&error, Instant::now()) {
             tracing::warn!(kind = kind.name(), "cannot be watched, what is known stays: {error}");
-            *told = Some((error, Instant::now()));
         }
     }
 }

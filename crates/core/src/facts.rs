@@ -130,7 +130,8 @@ pub const DEFAULT_EPHEMERAL: PortRange = match PortRange::new(32768, 60999) {
     None => PortRange::ALL,
 };
 
-/// The ports that no policy may bypass on any node, as server and as client: practice line 8.
+/// The ports that no policy may bypass on any node, as server and as client. To bypass one
+/// could lock an operator out, or take a node out of its cluster.
 pub fn well_known_protected() -> Vec<ProtectedPort> {
     use ProtectedSide::{Both, Local};
     let port = |protocol, port, side, reason: &str| ProtectedPort {

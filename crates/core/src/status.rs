@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use notrack_api as api;
 use notrack_api::condition::{ACCEPTED, PROGRAMMED, READY, STALLED};
 
+use crate::evidence::{self, cut};
 use crate::hazard::{Cause, Finding};
 use conditions::{Verdict, conditions};
 use tally::{Figures, Tally};
@@ -281,7 +282,7 @@ fn own_hazards(policy: &PolicyView<'_>) -> Vec<api::HazardFound> {
         let hazard = api::HazardFound {
             code: kind.code(),
             flow: (!finding.flow.is_empty()).then(|| finding.flow.clone()),
-            evidence: Some(cut(&finding.evidence, MAX_EVIDENCE)),
+            evidence: Some(evidence::within(finding, MAX_EVIDENCE)),
         };
         // Each class of nodes finds its own; most find the same.
         if !found.contains(&hazard) {
@@ -292,14 +293,6 @@ fn own_hazards(policy: &PolicyView<'_>) -> Vec<api::HazardFound> {
         }
     }
     found
-}
-
-/// At most `max` characters.
-fn cut(text: &str, max: usize) -> String {
-    match text.char_indices().nth(max) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(max.saturating_sub(3)).chain("...".chars()).collect(),
-    }
 }
 
 #[cfg(test)]

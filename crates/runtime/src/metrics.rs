@@ -1,16 +1,18 @@
 //! Making metrics: registered as they are made, so that none is forgotten.
 
 pub mod list;
+mod snapshot;
 
 use std::cell::RefCell;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     Result,
 };
 
 use list::Described;
+pub use snapshot::Snapshot;
 
 /// A registry that makes its metrics.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct Maker {
     pub registry: Registry,
     /// What was made, in this order. A registry does not tell: metrics with labels are not in it before they have a value.
     made: RefCell<Vec<Described>>,
+    /// The same as a registry wants it.
+    descs: RefCell<Vec<Desc>>,
 }
 
 impl Maker {
@@ -26,6 +30,7 @@ impl Maker {
         let metric = metric?;
         self.registry.register(Box::new(metric.clone()))?;
         self.made.borrow_mut().extend(list::describe(&metric));
+        self.descs.borrow_mut().extend(metric.desc().into_iter().cloned());
         Ok(metric)
     }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::runtime::watcher::DefaultBackoff;
-use notrack_runtime::{server, shutdown};
+use notrack_runtime::server;
+use notrack_runtime::shutdown::Shutdown;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -36,7 +37,7 @@ struct Reporter {
 }
 
 /// Runs the agent of the node `name`.
-pub async fn live(mut agent: Agent, args: &Args, name: String) -> anyhow::Result<()> {
+pub async fn live(mut agent: Agent, args: &Args, name: String, mut stop: Shutdown) -> anyhow::Result<()> {
     server::start(args.listen, agent.shown.clone(), agent.metrics.registry.clone())?;
     let clients = Clients::open().await?;
     let (tell, mut news) = mpsc::channel(4);
@@ -45,12 +46,10 @@ pub async fn live(mut agent: Agent, args: &Args, name: String) -> anyhow::Result
     tracing::info!(node = %name, status = %args.listen, "started");
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let stop = shutdown::requested();
-    tokio::pin!(stop);
     loop {
         tokio::select! {
-            signal = &mut stop => {
-                tracing::info!(signal = signal?, "stopped; the rules stay");
+            signal = stop.requested() => {
+                tracing::info!(signal, "stopped; the rules stay");
                 follower.abort();
                 return Ok(());
             }
@@ -123,9 +122,10 @@ impl Reporter {
 
     /// Begins to write where a report is due.
     fn look(&mut self, agent: &Agent) {
-        let Some((status, every)) = agent.plan_status() else { return };
-        if self.pace.is_due(&status, every, Instant::now()) {
-            self.writing = Some(Box::pin(report::write(self.client.clone(), self.name.clone(), status)));
+        let Some((report, every)) = agent.plan_report() else { return };
+        if self.pace.is_due(&report.node, every, Instant::now()) {
+            let (client, name) = (self.client.clone(), self.name.clone());
+            self.writing = Some(Box::pin(report::write(client, name, report.node.clone())));
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use notrack_api::{ConditionStatus, NodePlanStatus, PressureLevel};
+use notrack_runtime::bucket::TokenBucket;
 
 /// A node's budget: a token comes back in this time, and so many are saved up.
 const REFILL: Duration = Duration::from_secs(30);
@@ -12,33 +13,6 @@ const BURST: u32 = 3;
 /// The first distance between two attempts that fail, and the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(120);
-
-/// A token bucket.
-#[derive(Clone, Debug)]
-pub struct Bucket {
-    tokens: u32,
-    /// When the bucket was last as full as `tokens` says.
-    since: Instant,
-}
-
-impl Bucket {
-    /// A full one.
-    pub fn new(now: Instant) -> Bucket {
-        Bucket { tokens: BURST, since: now }
-    }
-
-    /// Takes a token, where there is one.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let came = now.saturating_duration_since(self.since).as_secs() / REFILL.as_secs();
-        let came = u32::try_from(came).unwrap_or(u32::MAX);
-        self.tokens = self.tokens.saturating_add(came).min(BURST);
-        // A full bucket saves nothing up for later.
-        self.since = if self.tokens == BURST { now } else { self.since + REFILL * came };
-        let taken = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        taken
-    }
-}
 
 /// What of a report is worth a write of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +67,7 @@ impl Written {
 /// Decides when to report.
 #[derive(Debug)]
 pub struct Pace {
-    bucket: Bucket,
+    bucket: TokenBucket,
     /// What the API server has.
     known: Option<Key>,
     /// What is being written.
@@ -114,7 +88,7 @@ impl Pace {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         Pace {
-            bucket: Bucket::new(now),
+            bucket: TokenBucket::new(BURST, REFILL, now),
             known: None,
             writing: None,
             last: now,
@@ -195,16 +169,6 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn a_bucket_gives_three_and_then_one_in_thirty_seconds() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(start);
-        let taken = (0..300).filter(|second| bucket.take(start + seconds(*second))).count();
-        assert_eq!(taken, 3 + 9);
-        let later = start + seconds(10_000);
-        assert_eq!((0..10).filter(|_| bucket.take(later)).count(), 3, "no more is saved up");
     }
 
     #[test]

@@ -132,6 +132,12 @@ impl PlanSource {
         self.plan.as_ref().or(self.api.as_ref())
     }
 
+    /// How the plan stands, in a word.
+    pub fn state(&self) -> &'static str {
+        let followed = if self.followed().is_some() { "Followed" } else { "Pending" };
+        self.trouble().map_or(followed, Trouble::reason)
+    }
+
     /// The generation of the plan that was seen last.
     pub fn seen(&self) -> Option<i64> {
         self.seen

@@ -10,7 +10,7 @@ use notrack_api::condition::{PROGRAMMED, READY};
 use notrack_core::policy::ValidatedPolicy;
 use notrack_core::pressure::Trend;
 
-use super::{Facts, Plan, PolicyReport, condition, level, status};
+use super::{Facts, Object, Plan, PolicyReport, condition_of, level, status};
 
 /// The custom resource takes no more.
 const MOST_POLICIES: usize = 40;
@@ -32,8 +32,9 @@ pub(super) fn alone(facts: &mut Facts<'_>, policies: &[PolicyReport]) -> api::No
         (None, None) => ("Pending", "the policies were not read yet".to_owned()),
     };
     let good = status(facts.failure.is_none() && facts.programmed.is_some());
-    let conditions =
-        [PROGRAMMED, READY].map(|kind| condition(facts, "", kind, good, reason, &message)).into();
+    let conditions = [PROGRAMMED, READY]
+        .map(|kind| facts.condition((&Object::Node, kind), good, (reason, &message)))
+        .into();
     let digest = facts.programmed.and_then(|programmed| programmed.digest.as_ref());
     api::NodePlanStatus {
         programmed_digest: digest.map(ToString::to_string),
@@ -74,11 +75,11 @@ pub(super) fn in_cluster(
     let conditions = vec![
         api::Condition {
             observed_generation: source.followed(),
-            ..condition(facts, "", PROGRAMMED, programmed, reason, &message)
+            ..facts.condition((&Object::Node, PROGRAMMED), programmed, (reason, &message))
         },
         api::Condition {
             observed_generation: source.seen(),
-            ..condition(facts, "", READY, status(is_ready), why.0, &why.1)
+            ..facts.condition((&Object::Node, READY), status(is_ready), (why.0, &why.1))
         },
     ];
     let reachable = |address: &&IpAddr| match address {
@@ -131,7 +132,7 @@ fn worst(known: &[Arc<ValidatedPolicy>], policies: &[PolicyReport]) -> Vec<api::
     worst.sort_by_key(|policy| (Reverse(policy.state), policy.seen_here.is_empty(), &policy.name));
     let on_node = worst.into_iter().take(MOST_POLICIES).enumerate().map(|(place, policy)| {
         let traffic = policy.status.traffic.clone().unwrap_or_default();
-        let ready = policy.status.conditions.last();
+        let ready = condition_of(&policy.status.conditions, READY);
         let object = known.iter().find(|known| known.name == policy.name);
         api::PolicyOnNode {
             name: policy.name.clone(),
@@ -146,4 +147,34 @@ fn worst(known: &[Arc<ValidatedPolicy>], policies: &[PolicyReport]) -> Vec<api::
         }
     });
     on_node.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::State;
+
+    use super::*;
+
+    /// Each report goes through etcd: thousands of nodes write one every few minutes.
+    #[test]
+    fn a_plans_status_stays_small_whatever_was_found() {
+        let hazard = api::HazardFound {
+            code: "NT007".to_owned(),
+            flow: Some("f".repeat(40)),
+            evidence: Some("x".repeat(300)),
+        };
+        let policy = |number: usize| PolicyReport {
+            name: format!("{number:0>20}"),
+            state: State::Blocked,
+            findings: Vec::new(),
+            hazards: Vec::new(),
+            seen_here: vec![hazard.clone(); 2],
+            status: api::NoTrackPolicyStatus::default(),
+        };
+        let policies: Vec<PolicyReport> = (0..1000).map(policy).collect();
+        let told = worst(&[], &policies);
+        assert_eq!((told.len(), told.iter().filter(|policy| !policy.hazards.is_empty()).count()), (40, 8));
+        let size = serde_json::to_string(&told).unwrap().len();
+        assert!(size < 10_000, "{size} bytes");
+    }
 }

@@ -15,24 +15,28 @@ pub struct Node {
     pub facts: NodeFacts,
     /// Whether there is such a node, or it is assumed.
     pub is_known: bool,
+    /// What of it could not be read, in words: what is in there is judged by nobody.
+    pub unread: Vec<String>,
 }
 
 impl Node {
-    /// The node that the arguments name, for the policies in files. What of it could not be read is told on standard
-    /// error.
+    /// The node that the arguments name, for the policies in files.
     pub fn of(args: &Check, sources: &[Source]) -> anyhow::Result<Node> {
         if !args.this_node {
-            return Ok(Node { facts: input::facts(&args.files)?, is_known: args.files.node_facts.is_some() });
+            return Ok(Node::new(input::facts(&args.files)?, args.files.node_facts.is_some()));
         }
         let facts = notrack_netlink::facts::read(&flows(sources)).context("--this-node")?;
-        for unknown in facts.host.rules.incomplete.iter().chain(&facts.host.surroundings.unknown) {
-            eprintln!("kubectl-notrack: not all of this node is known: {unknown}");
-        }
         if let Some(path) = &args.save_facts {
             let text = serde_json::to_string_pretty(&facts).context("the facts of this node")?;
             fs::write(path, text + "\n").with_context(|| format!("{} cannot be written", path.display()))?;
         }
-        Ok(Node { facts, is_known: true })
+        Ok(Node::new(facts, true))
+    }
+
+    pub(super) fn new(facts: NodeFacts, is_known: bool) -> Node {
+        let incomplete = facts.host.rules.incomplete.iter().chain(&facts.host.surroundings.unknown);
+        let unread = incomplete.cloned().collect();
+        Node { facts, is_known, unread }
     }
 }
 

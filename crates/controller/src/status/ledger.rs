@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use notrack_api::NoTrackPolicyStatus;
+use notrack_runtime::bucket::TokenBucket;
 use tokio::time::Instant;
 
 use crate::write::WriteError;
@@ -38,7 +39,7 @@ struct Entry {
     /// The last one known to be in the API.
     written: Option<NoTrackPolicyStatus>,
     written_at: Instant,
-    budget: Budget,
+    budget: TokenBucket,
     in_flight: bool,
     failures: u32,
     not_before: Option<Instant>,
@@ -67,7 +68,7 @@ impl Ledger {
                     wanted,
                     written: seen.cloned(),
                     written_at: now,
-                    budget: Budget { spare: BURST, since: now },
+                    budget: TokenBucket::new(BURST, REFILL, now.into_std()),
                     in_flight: false,
                     failures: 0,
                     not_before: None,
@@ -93,7 +94,7 @@ impl Ledger {
         for (name, entry) in &mut self.entries {
             if entry.due(now).is_some_and(|time| time <= now) {
                 entry.in_flight = true;
-                entry.budget.spend(now);
+                entry.budget.take(now.into_std());
                 let (uid, status) = (entry.uid.clone(), entry.wanted.clone());
                 due.push(Due { name: name.clone(), uid, status });
             }
@@ -132,7 +133,10 @@ impl Entry {
             return None;
         }
         let same = self.written.as_ref().is_some_and(|written| substance(written) == substance(&self.wanted));
-        let due = if same { self.written_at + FIGURES } else { self.budget.next(now) };
+        let due = match same {
+            true => self.written_at + FIGURES,
+            false => Instant::from_std(self.budget.next(now.into_std())),
+        };
         Some(self.not_before.map_or(due, |time| due.max(time)))
     }
 }
@@ -146,35 +150,6 @@ fn substance(status: &NoTrackPolicyStatus) -> NoTrackPolicyStatus {
         pressure.node = None;
     }
     status
-}
-
-/// A token bucket.
-#[derive(Clone, Copy, Debug)]
-struct Budget {
-    spare: u32,
-    /// Up to when `spare` is counted.
-    since: Instant,
-}
-
-impl Budget {
-    fn counted(self, now: Instant) -> Budget {
-        let earned = now.saturating_duration_since(self.since).as_secs() / REFILL.as_secs();
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-        match self.spare.saturating_add(earned) {
-            spare if spare >= BURST => Budget { spare: BURST, since: now },
-            spare => Budget { spare, since: self.since + REFILL * earned },
-        }
-    }
-
-    fn next(self, now: Instant) -> Instant {
-        let counted = self.counted(now);
-        if counted.spare > 0 { now } else { counted.since + REFILL }
-    }
-
-    fn spend(&mut self, now: Instant) {
-        *self = self.counted(now);
-        self.spare = self.spare.saturating_sub(1);
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod schema;
 mod yaml;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use notrack_api::NoTrackPolicy;
 
@@ -32,6 +33,14 @@ use node::{Node, Value};
 
 /// Largest file, in bytes. An object in etcd cannot be larger either.
 pub const MAX_BYTES: usize = 1 << 20;
+
+/// Whether a file of a folder is one of policies: those that end in .yaml, .yml or .json and are not hidden. Editors and
+/// ConfigMap mounts leave others.
+pub fn is_file_name(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    !is_hidden && matches!(extension, Some("yaml" | "yml" | "json"))
+}
 
 /// What a file holds.
 #[derive(Clone, Debug, Default)]

@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use notrack_api as api;
 use notrack_api::condition::{ACCEPTED, EXPIRED, PROGRAMMED, READY, RECONCILING, STALLED};
 
-use crate::hazard::{Cause, Finding};
+use crate::evidence::{self, cut};
+use crate::hazard::Cause;
 
 use super::tally::{Kind, Tally, nodes};
-use super::{PolicyView, cut, own_findings};
+use super::{PolicyView, own_findings};
 
 /// Far below what the schema allows: people read these, and each status is stored with every change.
 const MAX_MESSAGE: usize = 1000;
@@ -166,9 +167,9 @@ fn blocked(policy: &PolicyView<'_>, tally: &Tally<'_>, reason: &str) -> String {
         message = format!("{message}; {} pending", tally.pending);
     }
     let matching = own_findings(policy).into_iter().find(|finding| finding.cause.name() == reason);
-    if let Some(Finding { flow, evidence, cause, .. }) = matching {
-        message = format!("{message}; flow {flow}: {}", cut(evidence, MAX_QUOTE));
-        if let Cause::Hazard(kind) = cause {
+    if let Some(finding) = matching {
+        message = format!("{message}; flow {}: {}", finding.flow, evidence::within(finding, MAX_QUOTE));
+        if let Cause::Hazard(kind) = finding.cause {
             message = format!("{message}; {}", kind.remedy());
         }
     }
