@@ -1,5 +1,7 @@
 //! What a policy's conditions say of its state.
 
+use std::cmp::Reverse;
+
 use notrack_core::evidence;
 use notrack_core::hazard::{Cause, Effect, Finding, HazardKind};
 
@@ -38,7 +40,9 @@ fn reason(state: State, found: &[Finding], failure: Option<&(&'static str, Strin
         State::Blocked => cause(Effect::Blocked).unwrap_or(state.name()),
         State::Programmed | State::Auditing if found.iter().any(is_idle) => HazardKind::NothingMatches.name(),
         // In effect, but not all of it: what took the rest is worth more than the state's name.
-        State::Programmed | State::Auditing => cause(Effect::Subtracted).unwrap_or(state.name()),
+        State::Programmed | State::Auditing => {
+            cause(Effect::Refused).or(cause(Effect::Subtracted)).unwrap_or(state.name())
+        }
         State::NotSelected | State::Expired => state.name(),
     }
 }
@@ -59,8 +63,10 @@ fn message(state: State, found: &[Finding], failure: Option<&(&'static str, Stri
     }
 }
 
-/// All that was found, or as many whole findings as `most` characters hold.
+/// All that was found, the gravest first, or as many whole findings as `most` characters hold.
 fn summary(found: &[Finding], most: usize) -> String {
+    let mut found: Vec<&Finding> = found.iter().collect();
+    found.sort_by_key(|finding| Reverse(finding.effect));
     let whole = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if whole.chars().count() <= most {
         return whole;
@@ -68,7 +74,7 @@ fn summary(found: &[Finding], most: usize) -> String {
     let mut told = String::new();
     for (place, finding) in found.iter().enumerate() {
         let evidence = evidence::within(finding, SHORT_EVIDENCE);
-        let next = Finding { evidence, ..finding.clone() }.to_string();
+        let next = Finding { evidence, ..Finding::clone(finding) }.to_string();
         let rest = format!("; and {} more", found.len() - place);
         if place == 0 {
             told = next;
@@ -100,6 +106,7 @@ mod tests {
         let warning = found(Effect::Warning, HazardKind::AnyPeer, "");
         let idle = found(Effect::Warning, HazardKind::NothingMatches, "");
         let port = found(Effect::Subtracted, HazardKind::HostPort, "");
+        let refused = found(Effect::Refused, HazardKind::Masquerade, "");
         let blocked = found(Effect::Blocked, HazardKind::HostFirewallDrops, "");
         let failure = ("CommitFailed", "no".to_owned());
         let reason = |state, found: &[&Finding]| {
@@ -110,6 +117,7 @@ mod tests {
             (State::Programmed, vec![], "Programmed"),
             (State::Programmed, vec![&warning], "Programmed"),
             (State::Programmed, vec![&warning, &port], "HostPort"),
+            (State::Programmed, vec![&port, &refused], "Masquerade"),
             (State::Auditing, vec![&port, &idle], "NothingMatches"),
             (State::Refused, vec![], "NothingMatches"),
             (State::Blocked, vec![&port, &blocked], "HostFirewallDrops"),
