@@ -16,6 +16,9 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "notrack.image" -}}
@@ -45,6 +48,9 @@ capabilities: {drop: [ALL], add: [NET_ADMIN]}
 {{- end }}
 {{- if and .Values.crds.enabled (not .Values.crds.keep) (not .Values.uninstall.withdraw) }}
 {{- fail "crds.keep=false needs uninstall.withdraw: its job is what deletes the CRDs" }}
+{{- end }}
+{{- if and .Values.resourceQuota.enabled (not .Values.agent.priorityClassName) (not .Values.controller.priorityClassName) }}
+{{- fail "resourceQuota.enabled needs a priorityClassName: its quota is for pods of these classes" }}
 {{- end }}
 {{- if and .Values.serviceMonitor.enabled (not .Values.controller.service.enabled) }}
 {{- fail "serviceMonitor.enabled needs controller.service.enabled" }}

@@ -100,6 +100,8 @@ pub struct Plan {
     pub uid: String,
     /// `metadata.resourceVersion`.
     pub version: String,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
     /// `metadata.ownerReferences[].uid`.
     pub owners: Vec<String>,
     /// What the node is to run.
@@ -114,6 +116,7 @@ impl Plan {
         Plan {
             uid: plan.metadata.uid.unwrap_or_default(),
             version: plan.metadata.resource_version.unwrap_or_default(),
+            generation: plan.metadata.generation,
             owners: plan.metadata.owner_references.into_iter().flatten().map(|owner| owner.uid).collect(),
             spec: Arc::new(plan.spec),
             status: Arc::new(plan.status.unwrap_or_default()),

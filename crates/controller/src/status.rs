@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 
 pub use ledger::{Due, Ledger};
 
-use crate::objects::Policy;
+use crate::objects::{Plan, Policy};
 use crate::publish::TooLarge;
+use crate::withdrawal;
 use crate::world::World;
 use crate::write::{FIELD_MANAGER, WriteError, within};
 
@@ -53,12 +54,25 @@ pub fn wanted(
     };
     let mut status = aggregate_status(&view, nodes, now);
     if world.is_withdrawn(now) {
-        let message = "the operator is being uninstalled: no node bypasses anything any more";
-        refuse(&mut status, "Withdrawn", message, previous, now);
+        let message = withdrawn(world);
+        refuse(&mut status, withdrawal::REASON, &message, previous, now);
+        // Nothing is compiled, so none of its nodes was found: that says nothing of its selector.
+        for condition in &mut status.conditions {
+            if condition.type_ == api::condition::PROGRAMMED {
+                condition.reason = withdrawal::REASON.to_owned();
+                condition.message.clone_from(&message);
+            }
+        }
     } else if let Some(message) = does_not_fit(compiled, too_large, name) {
         refuse(&mut status, "TooLarge", message, previous, now);
     }
     status
+}
+
+fn withdrawn(world: &World) -> String {
+    let confirmed = |plan: &Plan| withdrawal::is_confirmed(&plan.spec, &plan.status, plan.generation);
+    let unconfirmed = world.plans.iter().filter(|(_, plan)| !confirmed(plan));
+    withdrawal::message(world.plans.len(), unconfirmed.map(|(name, _)| name.as_str()).collect())
 }
 
 fn node_view<'a>(world: &'a World, compiled: &'a ClusterPlan, name: &'a str) -> Option<NodeView<'a>> {

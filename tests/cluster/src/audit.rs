@@ -45,6 +45,14 @@ impl Cluster {
         Ok(requests)
     }
 
+    /// Fails unless there was every admission policy before there was an agent: until then nothing holds one to its node.
+    pub fn admission_came_first(&self) -> Result<()> {
+        self.was_made_in_order(
+            &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            "daemonsets",
+        )
+    }
+
     /// Fails unless the API server has made every object of ours of the kinds `first` before any of the kind `then`. Kinds
     /// are named as in URLs.
     pub fn was_made_in_order(&self, first: &[&str], then: &str) -> Result<()> {

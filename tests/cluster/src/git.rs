@@ -50,11 +50,26 @@ impl GitRepository {
         Ok(())
     }
 
+    /// Puts a folder in the place of one of the working copy.
+    pub fn replace(&self, path: &str, with: &Path) -> Result<()> {
+        let target = self.work().join(path);
+        fs::remove_dir_all(&target)?;
+        run_ok(Command::new("cp").arg("-r").arg(with).arg(target))?;
+        Ok(())
+    }
+
     /// Commits everything and pushes it.
     pub fn push(&self, message: &str) -> Result<()> {
         self.git(&["-C", "work", "add", "--all"])?;
         self.git(&["-C", "work", "commit", "--quiet", "--message", message])?;
         self.git(&["-C", "work", "push", "--quiet", "origin", "HEAD:main"])?;
+        Ok(())
+    }
+
+    /// Names what was committed last, and pushes the name.
+    pub fn tag(&self, name: &str) -> Result<()> {
+        self.git(&["-C", "work", "tag", name])?;
+        self.git(&["-C", "work", "push", "--quiet", "origin", name])?;
         Ok(())
     }
 

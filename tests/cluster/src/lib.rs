@@ -29,7 +29,7 @@ pub use buildah::{Buildah, Built};
 pub use cluster::{Cluster, Node, Options, PATIENCE, policy, server};
 pub use git::GitRepository;
 pub use helm::helm;
-pub use operator::{agent_pod, condition, is_ready};
+pub use operator::{agent_pod, agent_processes, condition, is_ready, processes_with, remove_rules};
 pub use previous::Previous;
 pub use testbed::repository;
 pub use traffic::{fetch, serve};

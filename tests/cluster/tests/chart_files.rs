@@ -63,6 +63,14 @@ fn values_that_are_wrong_are_refused() {
         ("podMonitor.enabled=true", "set agent.listenAddress"),
         ("crds.keep=false,uninstall.withdraw=false", "needs uninstall.withdraw"),
         ("uninstall.withinSeconds=0", "/uninstall/withinSeconds"),
+        (
+            "resourceQuota.enabled=true,agent.priorityClassName=,controller.priorityClassName=",
+            "a priorityClassName",
+        ),
+        ("commonLabels.app\\.kubernetes\\.io/instance=other", "invalid propertyName"),
+        ("agent.extraEnv[0].nmae=NOTE", "'nmae' not allowed"),
+        ("controller.serviceAccount.annotation.a=b", "'annotation' not allowed"),
+        ("revisionHistoryLimit=-1", "/revisionHistoryLimit"),
         ("serviceMonitor.enabled=true,controller.service.enabled=false", "needs controller.service.enabled"),
     ] {
         let error = render(&["--set", value]).expect_err(value);
@@ -125,4 +133,47 @@ fn every_object_is_in_the_text_once() {
         }
         assert!(seen.len() > 10, "{values}: {seen:?}");
     }
+}
+
+/// What `helm install` tells.
+fn notes(arguments: &[&str]) -> String {
+    let mut command = helm().unwrap();
+    command.args(["install", "notrack", CHART, "--dry-run=client", "--namespace", "notrack-system"]);
+    let said = run_ok(command.args(arguments)).unwrap();
+    said.split("\nNOTES:\n").nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn alerts_that_nothing_feeds_are_warned_of() {
+    let warns = |values: &str| notes(&["--set", values]).contains("NotrackNoLeader will fire");
+    assert!(warns("prometheusRule.enabled=true"));
+    assert!(!warns("prometheusRule.enabled=true,serviceMonitor.enabled=true"));
+    assert!(!warns("prometheusRule.enabled=true,podMonitor.enabled=true,agent.listenAddress=0.0.0.0"));
+}
+
+/// Where the cluster's default refuses the agents nobody is told by the API server.
+#[test]
+fn whoever_lacks_pods_finds_the_command_that_lets_them_in() {
+    let command =
+        "kubectl label --overwrite namespace notrack-system pod-security.kubernetes.io/enforce=privileged";
+    for file in ["charts/notrack/README.md", "docs/install.md"] {
+        assert!(read(file).contains(command), "{file} lacks: {command}");
+    }
+    assert!(notes(&[]).contains(command));
+}
+
+/// Whoever has the packaged chart has no more than that.
+#[test]
+fn the_charts_readme_leads_nowhere_outside_of_it() {
+    let readme = read("charts/notrack/README.md");
+    assert!(!readme.contains("]("), "a link, which leads nowhere where there is the package alone");
+}
+
+#[test]
+fn the_application_names_this_release() {
+    let revision = format!("targetRevision: v{}\n", env!("CARGO_PKG_VERSION"));
+    assert!(
+        read("deploy/argocd/notrack.yaml").contains(&revision),
+        "deploy/argocd/notrack.yaml lacks {revision}"
+    );
 }

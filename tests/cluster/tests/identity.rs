@@ -3,14 +3,14 @@
 
 use std::fs;
 
-use notrack_cluster::{Cluster, Options, agent_pod, policy};
-use notrack_lab::{run_ok, run_ok_with_input};
+use notrack_cluster::{Cluster, Options, PATIENCE, agent_pod, agent_processes, policy};
+use notrack_lab::{run_ok, run_ok_with_input, wait_until};
 use serde_json::{Value, json};
 
 #[test]
 fn a_stolen_token_writes_one_nodes_status_and_nothing_else() {
     let cluster = Cluster::start(&Options { nodes: 2, ..Options::default() }).unwrap();
-    cluster.install().unwrap();
+    it_is_installed_from_one_file(&cluster);
     agents_have_one_capability(&cluster);
     let thief = Thief::of_agent(&cluster, "node1");
     thief.writes_its_own_status();
@@ -22,34 +22,26 @@ fn a_stolen_token_writes_one_nodes_status_and_nothing_else() {
     acknowledging_a_hazard_needs_its_verb(&alice);
     what_is_no_hazard_is_not_accepted(&cluster);
     what_was_applied_does_not_differ(&cluster);
+    what_one_file_has_made_the_folder_takes_away(&cluster);
 }
 
-/// Every process of a program in the cluster: their nodes are this machine's processes.
-fn processes(program: &str) -> Vec<u32> {
-    let found = run_ok(std::process::Command::new("pgrep").args(["-x", program])).unwrap();
-    found.lines().map(|line| line.parse().unwrap()).collect()
+/// The other way of docs/install.md; the other tests take the folder.
+fn it_is_installed_from_one_file(cluster: &Cluster) {
+    cluster.load_images().unwrap();
+    cluster.kubectl("apply --server-side -f deploy/notrack.yaml").unwrap();
+    cluster.wait_until_installed().unwrap();
+    // A token must be worth one node's status from its first moment on.
+    cluster.admission_came_first().unwrap();
 }
 
 fn agents_have_one_capability(cluster: &Cluster) {
-    let namespaces: Vec<_> = cluster
-        .nodes
-        .iter()
-        .map(|node| {
-            node.network().unwrap().enter(|| fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap()
-        })
-        .collect();
-    let mut seen = 0;
-    for pid in processes("notrack-agent") {
-        let network = fs::read_link(format!("/proc/{pid}/ns/net"));
-        if !network.is_ok_and(|network| namespaces.contains(&network)) {
-            continue;
-        }
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for node in &cluster.nodes {
+        let agents = agent_processes(node).unwrap();
+        assert_eq!(agents.len(), 1, "{}: {agents:?}", node.name);
+        let status = fs::read_to_string(format!("/proc/{}/status", agents[0])).unwrap();
         let effective = status.lines().find(|line| line.starts_with("CapEff")).unwrap();
         assert_eq!(effective.split_whitespace().last(), Some("0000000000001000"), "NET_ADMIN alone");
-        seen += 1;
     }
-    assert_eq!(seen, cluster.nodes.len());
 }
 
 /// Somebody with an agent's token.
@@ -267,4 +259,14 @@ fn what_was_applied_does_not_differ(cluster: &Cluster) {
         let spec = cluster.get("notrackpolicy same").unwrap()["spec"].clone();
         assert_eq!((&spec["hostFirewall"], &spec["existingEntries"]), (&json!(firewall), &json!(entries)));
     }
+}
+
+/// Both hold the same objects, and deletion ends with policies and agents there.
+fn what_one_file_has_made_the_folder_takes_away(cluster: &Cluster) {
+    cluster.kubectl("delete -k deploy --timeout=120s").unwrap();
+    let kinds = "namespaces,clusterroles,clusterrolebindings,flowschemas,prioritylevelconfigurations,\
+                 validatingadmissionpolicies,validatingadmissionpolicybindings,crds";
+    let left = || cluster.get(&format!("{kinds} -l app.kubernetes.io/name=notrack")).unwrap();
+    wait_until("nothing of ours is left", PATIENCE, || left()["items"].as_array().is_none_or(Vec::is_empty))
+        .unwrap_or_else(|_| panic!("{:#}", left()));
 }

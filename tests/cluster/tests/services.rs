@@ -8,6 +8,9 @@ use notrack_cluster::{Cluster, Node, Options, PATIENCE, condition, fetch, is_rea
 use notrack_lab::{run_ok, wait_until};
 use serde_json::Value;
 
+#[path = "services/address.rs"]
+mod address;
+
 const PATIENT: Duration = Duration::from_secs(5);
 /// What a client waits that is expected to hang.
 const HANGS: Duration = Duration::from_secs(2);
@@ -27,6 +30,8 @@ fn clients_of_a_service_never_hang_with_kube_proxy_of_nftables() {
 fn clients_of_a_service_never_hang(proxy_mode: &'static str) {
     let world = World::start(proxy_mode);
     world.naive_rules_hang_them();
+    world.naive_rules_for_the_service_itself_hang_them();
+    world.a_policy_for_the_service_itself_is_refused_with_its_name();
     world.a_policy_for_the_endpoint_is_refused_with_the_service_named();
     world.without_the_service_it_takes_effect();
     world.a_service_that_comes_later_withdraws_it();
@@ -268,18 +273,27 @@ impl World {
     }
 
     fn service_addresses_and_those_to_come_are_kept(&self) {
-        let refused = |name: &str, more: &str, reason: &str| {
-            self.apply(name, more);
-            let is = |policy: &Value| condition(policy, "Ready") == Some(("False", reason));
-            self.cluster.wait_for(&format!("notrackpolicy/{name}"), "it is refused", is).unwrap();
-            assert!(!self.server().has_rules().unwrap());
-            self.cluster.kubectl(&format!("delete notrackpolicy {name}")).unwrap();
-        };
-        refused("to-come", "role: Server, ports: [{protocol: TCP, port: 31000}]", "FutureService");
+        self.is_refused(
+            "to-come",
+            "role: Server, ports: [{protocol: TCP, port: 31000}]",
+            "FutureService",
+            || (),
+        );
         let api = self.cluster.get("service/kubernetes").unwrap();
         let address = api["spec"]["clusterIP"].as_str().unwrap();
         let peers =
             format!("role: Client, ports: [{{protocol: TCP, port: 443}}], peers: [{{cidr: {address}/32}}]");
-        refused("api", &peers, "Protected");
+        self.is_refused("api", &peers, "Protected", || ());
+    }
+
+    /// Applies a policy, sees what `holds` while it is there, and deletes it again; returns its hazards.
+    fn is_refused(&self, name: &str, more: &str, reason: &str, holds: impl FnOnce()) -> String {
+        self.apply(name, more);
+        let is = |policy: &Value| condition(policy, "Ready") == Some(("False", reason));
+        let found = self.cluster.wait_for(&format!("notrackpolicy/{name}"), "it is refused", is).unwrap();
+        assert!(!self.server().has_rules().unwrap());
+        holds();
+        self.cluster.kubectl(&format!("delete notrackpolicy {name}")).unwrap();
+        found["status"]["hazards"].to_string()
     }
 }

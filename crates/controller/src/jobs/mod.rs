@@ -23,8 +23,8 @@ pub async fn run(command: &Command, namespace: &str) -> anyhow::Result<()> {
             install_crds::run(&client, Duration::from_secs(*within_seconds)).await
         }
         Command::Withdraw { deployment, within_seconds, delete_crds } => {
-            let order =
-                withdraw::Order { namespace, deployment, within: Duration::from_secs(*within_seconds) };
+            let within = Duration::from_secs(*within_seconds);
+            let order = withdraw::Order { namespace, deployment, within, policies_stay: !delete_crds };
             withdraw::run(&client, order).await;
             if *delete_crds { install_crds::delete(&client).await } else { Ok(()) }
         }

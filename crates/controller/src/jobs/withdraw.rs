@@ -7,20 +7,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use notrack_api::condition::PROGRAMMED;
-use notrack_api::{ConditionStatus, NodePlan};
+use notrack_api::condition::READY;
+use notrack_api::{NoTrackPolicy, NodePlan};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::LOOK;
-use crate::withdrawal::{LASTS_SECONDS, LEASE};
+use crate::withdrawal::{self, LASTS_SECONDS, LEASE, REASON};
 use crate::write::{FIELD_MANAGER, WriteError, within};
 
 /// Objects of a listing in one answer.
 const PAGE: u32 = 500;
+/// For the controller to write the policies' last status: a little more than it waits between two of them.
+const LAST_STATUS: Duration = Duration::from_secs(12);
 
 /// What is ordered.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,8 @@ pub struct Order<'a> {
     pub deployment: &'a str,
     /// How long to wait at most.
     pub within: Duration,
+    /// Whether policies stay, whose status then tells what came of it when nobody has the job's log any more.
+    pub policies_stay: bool,
 }
 
 /// How a node stands.
@@ -74,6 +78,9 @@ async fn ordered(client: &Client, order: Order<'_>) -> Result<(), WriteError> {
         let is_awaited = nodes.iter().any(|(_, standing)| *standing == Standing::Awaited);
         if !is_awaited || Instant::now() >= deadline {
             tell(&nodes, order.within);
+            if order.policies_stay {
+                wait_for_statuses(client, &nodes, deadline.min(began + LAST_STATUS)).await;
+            }
             return Ok(());
         }
         sleep(LOOK.max(began.elapsed())).await;
@@ -113,6 +120,29 @@ fn tell(nodes: &[(String, Standing)], within: Duration) {
             tracing::warn!("{why}: {}; {REST}", left.join(", "));
         }
     }
+}
+
+/// Until every policy says what was found: the controller is deleted next. What goes wrong is not worth an uninstall's time.
+async fn wait_for_statuses(client: &Client, nodes: &[(String, Standing)], deadline: Instant) {
+    let left = nodes.iter().filter(|(_, standing)| *standing != Standing::Clean);
+    let message = withdrawal::message(nodes.len(), left.map(|(name, _)| name.as_str()).collect());
+    // As they are: one that cannot be read must not hide the others.
+    let policies = Api::<DynamicObject>::all_with(client.clone(), &ApiResource::erase::<NoTrackPolicy>(&()));
+    while Instant::now() < deadline {
+        match listed(&policies, |policy| says(&policy.data, &message)).await {
+            Ok(policies) if policies.iter().any(|says| !says) => sleep(LOOK).await,
+            _ => return,
+        }
+    }
+}
+
+/// Whether a policy has the message, or another reason that outweighs it.
+fn says(policy: &serde_json::Value, message: &str) -> bool {
+    let conditions = policy["status"]["conditions"].as_array();
+    let mut ready = conditions.into_iter().flatten().filter(|condition| condition["type"] == READY);
+    ready.any(|ready| {
+        ready["reason"] == "Invalid" || (ready["reason"] == REASON && ready["message"] == message)
+    })
 }
 
 /// Makes the Lease that the controllers watch.
@@ -179,22 +209,14 @@ fn is_ready(node: &Node) -> bool {
 
 fn standing(plan: &NodePlan, is_ready: bool, now: Timestamp) -> Standing {
     let Some(status) = &plan.status else { return Standing::Clean };
-    // An agent that has failed, or has only just begun, names no rules either.
-    let has_read_back = status.conditions.iter().any(|condition| {
-        condition.type_ == PROGRAMMED
-            && condition.status == ConditionStatus::True
-            && condition.observed_generation == plan.metadata.generation
-    });
-    let runs_nothing = status.programmed_digest.as_deref().unwrap_or_default().is_empty() && has_read_back;
-    let is_told = plan.spec.rule_set.is_none();
+    if withdrawal::is_confirmed(&plan.spec, status, plan.metadata.generation) {
+        return Standing::Clean;
+    }
     let patience = 3 * i64::from(plan.spec.report_every_seconds);
     let reported = status.reported_at.as_ref().map(|at| now.as_second() - at.0.as_second());
     match reported {
-        // No agent has ever run there.
-        None => Standing::Clean,
-        Some(_) if runs_nothing && is_told => Standing::Clean,
         Some(seconds) if is_ready && seconds <= patience => Standing::Awaited,
-        Some(_) => Standing::Away,
+        _ => Standing::Away,
     }
 }
 

@@ -98,6 +98,7 @@ fn plan(uid: &str, addresses: &[&str]) -> Plan {
     Plan {
         uid: "p".into(),
         version: "5".into(),
+        generation: Some(1),
         owners: Vec::new(),
         spec: Arc::new(spec),
         status: Arc::new(status),

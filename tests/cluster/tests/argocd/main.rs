@@ -1,7 +1,9 @@
 //! Everything through git, with a real Argo CD and the examples of `deploy/argocd/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod removal;
 mod site;
+mod upgrade;
 
 use std::time::Instant;
 
@@ -34,7 +36,9 @@ fn argo_cd_installs_watches_repairs_and_removes() {
     what_is_ours_and_not_in_git_is_left_alone(&site);
     what_is_excluded_is_not_watched(&site);
     a_file_that_goes_takes_its_rules_along(&site);
-    deleting_the_applications_ends(&site);
+    removal::deleting_the_applications_ends(&site);
+    removal::a_deletion_whose_job_cannot_run_has_a_way_out(&site);
+    upgrade::an_upgrade_is_a_change_of_a_line(&site);
 }
 
 fn from_nothing_to_healthy_in_order(site: &Site) {
@@ -259,26 +263,4 @@ fn a_file_that_goes_takes_its_rules_along(site: &Site) {
     let app = site.wait_for(POLICIES, "it refuses to remove everything", refuses);
     assert_eq!(app["status"]["sync"]["status"], "OutOfSync");
     assert!(is_ready(&site.cluster.get("notrackpolicy/edge").unwrap()) && site.bypassed(9002));
-}
-
-fn deleting_the_applications_ends(site: &Site) {
-    let bypasses = || site.cluster.rules().unwrap().values().any(|has| *has);
-    assert!(bypasses());
-    // The operator first, while policies are there: what runs before the deletion withdraws the rules.
-    for app in ["notrack", POLICIES] {
-        let began = Instant::now();
-        site.cluster.kubectl(&format!("delete application/{app} -n argocd --timeout=120s")).unwrap();
-        println!("deleting {app} took {:?}", began.elapsed());
-        assert!(!bypasses(), "a kernel holds rules of ours after {app} is deleted");
-    }
-    assert!(site.cluster.get("notrackpolicy/edge").unwrap().is_null());
-    let kinds = "daemonsets,deployments,services,serviceaccounts,poddisruptionbudgets,clusterroles,clusterrolebindings,\
-                 roles,rolebindings,flowschemas,prioritylevelconfigurations,validatingadmissionpolicies,\
-                 validatingadmissionpolicybindings";
-    let gone = || {
-        let left = site.cluster.get(&format!("{kinds} -A -l app.kubernetes.io/name=notrack")).unwrap();
-        left["items"].as_array().is_none_or(Vec::is_empty)
-    };
-    wait_until("nothing of the chart is left", PATIENCE, gone).unwrap();
-    assert_eq!(site.uids("crd -l app.kubernetes.io/name=notrack").len(), 3, "definitions stay");
 }

@@ -31,6 +31,7 @@ pub fn start() -> Site {
     git.copy("charts/notrack").unwrap();
     git.write("policies/edge.yaml", &server("edge", "{}", 9001, "")).unwrap();
     git.push("the operator and a policy").unwrap();
+    git.tag(concat!("v", env!("CARGO_PKG_VERSION"))).unwrap();
     Site { argocd, cluster, git }
 }
 
