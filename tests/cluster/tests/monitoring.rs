@@ -68,16 +68,23 @@ fn every_program_is_read(cluster: &Cluster, prometheus: &Prometheus) {
 
 /// A value of the figure of every node or pod.
 fn metrics_are_those_that_are_documented(cluster: &Cluster, prometheus: &Prometheus) {
-    let names = prometheus.get("label/__name__/values", &[]).unwrap();
-    let names: Vec<&str> = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-    let mut read: BTreeSet<String> = metrics(&names.join(" "));
-    read.retain(|name| !name.ends_with("_seconds_sum") && !name.ends_with("_seconds_count"));
+    let read = || {
+        let names = prometheus.get("label/__name__/values", &[]).unwrap();
+        let names: Vec<&str> = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        let mut read: BTreeSet<String> = metrics(&names.join(" "));
+        read.retain(|name| !name.ends_with("_seconds_sum") && !name.ends_with("_seconds_count"));
+        read
+    };
     let documented = documented().unwrap();
+    let absent = || -> Vec<String> {
+        let may_be_absent = |metric: &&String| ABSENT.iter().any(|(absent, _)| absent == metric);
+        documented.difference(&read()).filter(|metric| !may_be_absent(metric)).cloned().collect()
+    };
+    // What a policy brings comes with the next scrape.
+    wait_until("every metric", PATIENCE, || absent().is_empty()).unwrap_or_else(|_| panic!("{:?}", absent()));
+    let read = read();
     let undocumented: Vec<_> = read.difference(&documented).collect();
     assert!(undocumented.is_empty(), "{undocumented:?}");
-    let may_be_absent = |metric: &&String| ABSENT.iter().any(|(absent, _)| absent == metric);
-    let absent: Vec<&String> = documented.difference(&read).filter(|metric| !may_be_absent(metric)).collect();
-    assert!(absent.is_empty(), "{absent:?}");
     // Names, types and help texts as Prometheus' own tool wants them.
     for target in prometheus.get("targets", &[]).unwrap()["activeTargets"].as_array().unwrap() {
         let text =
