@@ -2,16 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use notrack_cluster::{Cluster, Options, PATIENCE, fetch, is_ready, policy, serve};
 use notrack_lab::{run_ok, wait_until};
 use serde_json::Value;
+
+#[path = "failure/controllers.rs"]
+mod controllers;
 
 const PORT: u16 = 8080;
 const SECOND: Duration = Duration::from_secs(1);
@@ -45,17 +43,6 @@ fn nothing_enforced_changes_when_something_fails() {
     world.a_node_is_deleted_and_comes_back();
     world.the_definitions_are_deleted();
     world.the_definitions_are_older_than_the_controller();
-}
-
-/// Processes of this machine, and so of the cluster's nodes, that have a variable in their environment.
-fn processes_with(variable: &str, value: &str) -> Vec<Pid> {
-    let wanted = format!("{variable}={value}");
-    let has = |folder: &Path| {
-        let environment = fs::read(folder.join("environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
-    };
-    let all = fs::read_dir("/proc").unwrap().flatten().filter(|entry| has(&entry.path()));
-    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw)).collect()
 }
 
 struct World {
@@ -224,76 +211,6 @@ impl World {
         self.apply_other(9002);
     }
 
-    /// Somebody else writes the same plans all the time: writes that carry an old resourceVersion are refused, and tried
-    /// again on what is there.
-    fn plans_change_under_the_controller(&self) {
-        let mark = self.cluster.audit_mark().unwrap();
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut number = 0;
-                while !done.load(Ordering::Relaxed) {
-                    number += 1;
-                    self.cluster
-                        .kubectl(&format!("annotate --overwrite nodeplans --all number={number}"))
-                        .unwrap();
-                }
-            });
-            for port in 9010..9015 {
-                self.apply_other_to_kernels(port);
-            }
-            done.store(true, Ordering::Relaxed);
-        });
-        let writes = self.cluster.writes_since(mark).unwrap();
-        let refused = writes.iter().filter(|write| write.code == 409).count();
-        println!("{refused} of {} writes met a conflict; every change arrived", writes.len());
-    }
-
-    /// The leader stops, another takes over and changes the plans, and the first wakes up believing that it leads.
-    fn a_controller_sleeps_through_its_lease(&self) {
-        let leader = || {
-            let lease = self.cluster.get("lease/notrack-controller -n notrack-system").unwrap();
-            lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
-        };
-        let epochs = || -> Vec<i64> {
-            let plans = self.cluster.get("nodeplans").unwrap();
-            plans["items"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|plan| plan["spec"]["epoch"].as_i64().unwrap())
-                .collect()
-        };
-        wait_until("somebody leads", PATIENCE, || !leader().is_empty()).unwrap();
-        let sleeper = leader();
-        let process = processes_with("POD_NAME", &sleeper);
-        assert_eq!(process.len(), 1, "the process of {sleeper}");
-        self.unchanged_while("the leader sleeps", || {
-            kill(process[0], Signal::SIGSTOP).unwrap();
-            let other = || !leader().is_empty() && leader() != sleeper;
-            wait_until("another leads", PATIENCE, other).unwrap();
-        });
-        self.apply_other(9020);
-        let before = epochs();
-        self.unchanged_while("the sleeper wakes up", || {
-            kill(process[0], Signal::SIGCONT).unwrap();
-            std::thread::sleep(SECOND * 5);
-        });
-        assert!(epochs().iter().zip(&before).all(|(now, before)| now >= before));
-        self.apply_other(9021);
-    }
-
-    fn the_controllers_are_killed(&self) {
-        self.unchanged_while("both controllers are killed", || {
-            self.cluster
-                .kubectl("delete pods -n notrack-system -l app.kubernetes.io/component=controller --now")
-                .unwrap();
-            self.cluster.wait_until_installed().unwrap();
-        });
-        // The new leader writes, with a later epoch; nothing else changes.
-        self.apply_other(9003);
-    }
-
     fn a_node_is_deleted_and_comes_back(&self) {
         let uid = |node: &Value| node["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         let old = uid(&self.cluster.get("node/node3").unwrap());
@@ -319,43 +236,5 @@ impl World {
         assert_ne!(plan["spec"]["nodeUID"].as_str().unwrap(), old);
         assert_eq!(plan["spec"]["nodeUID"], plan["status"]["nodeUID"]);
         self.wait_until_ready();
-    }
-
-    fn the_definitions_are_deleted(&self) {
-        self.unchanged_while("the CRDs are deleted", || {
-            self.cluster.kubectl("delete -k crds").unwrap();
-            std::thread::sleep(SECOND * 5);
-        });
-        self.cluster.kubectl("apply --server-side -k crds").unwrap();
-        let made = || {
-            let text = "nodeSelector: {}\nflows:\n- {name: http, action: NoTrack, role: Server, ports: [{protocol: TCP, port: 8080}]}";
-            self.cluster.apply(&policy("edge", text)).is_ok()
-        };
-        wait_until("the API server serves the CRDs", PATIENCE, made).unwrap();
-        self.wait_until_ready();
-        assert!(self.is_bypassed());
-    }
-
-    fn the_definitions_are_older_than_the_controller(&self) {
-        let path = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/pressure";
-        run_ok(self.cluster.kubectl_command().args([
-            "patch",
-            "crd",
-            "notrackpolicies.notrack.dev",
-            "--type=json",
-            "-p",
-            &format!(r#"[{{"op": "remove", "path": "{path}"}}]"#),
-        ]))
-        .unwrap();
-        self.unchanged_while("the CRDs are older than the controller", || {
-            self.cluster
-                .kubectl("delete pods -n notrack-system -l app.kubernetes.io/component=controller --now")
-                .unwrap();
-            let says = || {
-                let logs = "logs -n notrack-system -l app.kubernetes.io/component=controller --tail=-1";
-                self.cluster.kubectl(logs).is_ok_and(|log| log.to_lowercase().contains("upgrade the crds"))
-            };
-            wait_until("the controller says: upgrade the CRDs", PATIENCE, says).unwrap();
-        });
     }
 }
