@@ -67,7 +67,7 @@ explore: tools ## property tests on input that was never drawn before: ROUNDS=10
 	@for round in $$(seq $(or $(ROUNDS),10)); do \
 		export PROPTEST_RNG_SEED=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
 		echo "PROPTEST_RNG_SEED=$$PROPTEST_RNG_SEED"; \
-		cargo test --locked --quiet --package notrack-core --test model --test properties && \
+		cargo test --locked --quiet --package notrack-core --test model --test properties --test translation && \
 		cargo test --locked --quiet --package notrack-netns --test model || exit 1; \
 	done
 
