@@ -16,9 +16,9 @@ table inet site {
     iifname lo accept
     meta l4proto { icmp, ipv6-icmp } accept
     ct state established,related accept
-    ct state new udp dport 53 ip saddr != 10.77.0.0/24 counter name stranger drop
-    ct state new udp sport 53 counter name unasked drop
     udp dport 53 ip saddr 10.77.0.0/24 accept
+    udp dport 53 counter name stranger drop
+    udp sport 53 counter name unasked drop
     tcp dport { 22, 80 } accept
   }
 }";
