@@ -41,7 +41,10 @@ impl<'a> Halted<'a> {
             let mut ends = [Axis::Source, Axis::Destination].into_iter();
             ends.all(|end| !stop.region.get(end).without(&nobody).is_empty())
         };
-        Halted { stops: stops.into_iter().filter(has_somebody).collect(), journey }
+        // What a pod itself says of the node's packets is no way that is narrow.
+        let matters = |stop: &Stop| !journey.is_errors || engine_of(&stop.place.chain).is_none();
+        let stops = stops.into_iter().filter(|stop| has_somebody(stop) && matters(stop)).collect();
+        Halted { stops, journey }
     }
 }
 
@@ -117,7 +120,8 @@ fn answer(policy: &ValidatedPolicy, halted: &[Halted<'_>], facts: &NodeFacts) ->
     // runs it once.
     let mut told = BTreeSet::new();
     let found = places.into_values().map(|(journey, stop)| {
-        let commands = match told.insert(&stop.base) {
+        // An engine for network policies writes its chains anew: a rule added by hand would not last.
+        let commands = match engine_of(&stop.place.chain).is_none() && told.insert(&stop.base) {
             true => commands(&stop.base, &missing, &facts.host.rules),
             false => Vec::new(),
         };
