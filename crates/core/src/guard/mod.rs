@@ -4,6 +4,8 @@
 
 mod firewall;
 mod helpers;
+mod live;
+mod nat;
 mod rules;
 mod surroundings;
 mod travel;
@@ -11,8 +13,9 @@ mod widen;
 
 pub(crate) use firewall::{Firewall, Halted, firewall};
 pub(crate) use helpers::{helper_ports, ports};
-pub use rules::{Concern, concerns};
-pub(crate) use rules::{encounters, let_in, masqueraded_ports, translated};
+pub use live::{Concern, concerns};
+pub(crate) use nat::{masqueraded_ports, translated};
+pub(crate) use rules::{encounters, let_in};
 pub(crate) use surroundings::{kept_by_surroundings, surroundings};
 pub(crate) use travel::{beside, elsewhere, travels, without};
 
